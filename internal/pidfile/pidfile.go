@@ -1,0 +1,184 @@
+// Package pidfile keeps the pid file of a superdaemon: a pid and a newline, locked with flock(2) for as long as the superdaemon
+// lives, as by Server::Starter 0.35. The lock is the truth, the number is for people and for kill(2).
+package pidfile
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// File is a pid file, locked with flock(2) as long as it is open.
+type File struct {
+	path       string
+	descriptor int
+}
+
+// LockedError says that another process holds the lock. PID is what the file says, 0 where it says no number.
+type LockedError struct {
+	Path string
+	PID  int
+}
+
+func (e *LockedError) Error() string {
+	if e.PID == 0 {
+		return fmt.Sprintf("lock pid file %q: it is locked by another process", e.Path)
+	}
+	return fmt.Sprintf("lock pid file %q: it is locked by process %d", e.Path, e.PID)
+}
+
+// Someone who only probes the lock, or who waited for a dead superdaemon to go, lets go of it at once.
+const (
+	lockAttempts = 10
+	lockPause    = 10 * time.Millisecond
+)
+
+// Create opens the file (mode 0644 less the umask where it is new), locks it without waiting and writes the pid. What stands in the
+// file is touched only under the lock. It answers *LockedError where another process holds the lock, and an error for a symbolic
+// link and whatever else is no regular file.
+func Create(path string, pid int) (*File, error) {
+	for attempt := 1; ; attempt++ {
+		f, err := open(path)
+		if err != nil {
+			return nil, fmt.Errorf("open pid file %q: %w", path, err)
+		}
+		err = flock(f.descriptor, unix.LOCK_EX|unix.LOCK_NB)
+		same, statErr := f.same()
+		switch {
+		case statErr != nil:
+			err = fmt.Errorf("stat pid file %q: %w", path, statErr)
+		case !same: // removed by its owner between open and lock
+			unix.Close(f.descriptor)
+			continue
+		case err == nil:
+			if err := f.write(pid); err != nil {
+				return nil, errors.Join(err, f.Remove())
+			}
+			return f, nil
+		case errors.Is(err, unix.EWOULDBLOCK) && attempt < lockAttempts:
+			unix.Close(f.descriptor)
+			time.Sleep(lockPause)
+			continue
+		case errors.Is(err, unix.EWOULDBLOCK):
+			holder, _ := parse(content(f.descriptor))
+			err = &LockedError{Path: path, PID: holder}
+		default:
+			err = fmt.Errorf("lock pid file %q: %w", path, err)
+		}
+		unix.Close(f.descriptor)
+		return nil, err
+	}
+}
+
+// Adopt takes over the descriptor of a file that is locked already, after an exec. It is closed on the next exec again.
+func Adopt(path string, descriptor int) *File {
+	unix.CloseOnExec(descriptor)
+	return &File{path: path, descriptor: descriptor}
+}
+
+// Descriptor is for handing the file, lock and all, across an exec.
+func (f *File) Descriptor() int { return f.descriptor }
+
+// Remove unlinks the path if it is still this file, and lets go of the lock last.
+func (f *File) Remove() error {
+	same, err := f.same()
+	if same {
+		err = ignoringInterrupts(func() error { return unix.Unlink(f.path) })
+	}
+	unix.Close(f.descriptor)
+	if err != nil {
+		return fmt.Errorf("remove pid file %q: %w", f.path, err)
+	}
+	return nil
+}
+
+func open(path string) (*File, error) {
+	// O_NONBLOCK: a FIFO or a device must not hold us up before we see what it is.
+	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY
+	fd, err := openRegular(path, flags)
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EMLINK) { // FreeBSD says EMLINK
+		err = errors.New("it is a symbolic link")
+	}
+	return &File{path: path, descriptor: fd}, err
+}
+
+func openRegular(path string, flags int) (fd int, err error) {
+	err = ignoringInterrupts(func() error {
+		fd, err = unix.Open(path, flags, 0o644)
+		return err
+	})
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
+		err = errors.New("it is not a regular file")
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// same reports whether the path still leads to this file.
+func (f *File) same() (bool, error) {
+	var here, there unix.Stat_t
+	if err := unix.Fstat(f.descriptor, &here); err != nil {
+		return false, err
+	}
+	err := ignoringInterrupts(func() error { return unix.Lstat(f.path, &there) })
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil && here.Dev == there.Dev && here.Ino == there.Ino, err
+}
+
+// write writes first and cuts off afterwards, so that a reader never sees an empty file nor half a number.
+func (f *File) write(pid int) error {
+	line := strconv.Itoa(pid) + "\n"
+	n, err := unix.Pwrite(f.descriptor, []byte(line), 0)
+	if err == nil && n < len(line) {
+		err = unix.ENOSPC
+	}
+	if err == nil {
+		err = unix.Ftruncate(f.descriptor, int64(len(line)))
+	}
+	if err != nil {
+		return fmt.Errorf("write pid file %q: %w", f.path, err)
+	}
+	return nil
+}
+
+// content returns the first bytes of the file, as many as a pid could need and a complaint could quote.
+func content(fd int) string {
+	b := make([]byte, 64)
+	n, err := unix.Pread(fd, b, 0)
+	if err != nil {
+		return ""
+	}
+	return string(b[:n])
+}
+
+// parse reads the pid in the first line: decimal and above 0.
+func parse(content string) (pid int, ok bool) {
+	line, _, _ := strings.Cut(content, "\n")
+	n, err := strconv.ParseUint(line, 10, 31)
+	return int(n), err == nil && n > 0
+}
+
+func flock(fd, how int) error {
+	return ignoringInterrupts(func() error { return unix.Flock(fd, how) })
+}
+
+func ignoringInterrupts(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
+}
