@@ -1,0 +1,80 @@
+// Package envdir reads a folder of environment variables, as Server::Starter 0.35 does: each file is a variable, its first line the
+// value.
+package envdir
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Read returns the variables. Only the newline is cut from a first line; dotfiles and folders are skipped, and an empty file
+// sets nothing. What can be no variable is skipped with an error that names it: a file that cannot be read, a FIFO or device, a
+// name with "=", a value with a NUL byte. Without the folder there is nothing, not even an error.
+func Read(dir string) (map[string]string, []error) {
+	variables := map[string]string{}
+	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		return variables, nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return variables, []error{fmt.Errorf("read envdir: %w", err)}
+	}
+	var errs []error
+	for _, entry := range entries {
+		name := entry.Name()
+		if strings.HasPrefix(name, ".") {
+			continue
+		}
+		path := filepath.Join(dir, name)
+		value, set, err := read(path)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("read envdir: %w", err))
+		case strings.Contains(name, "="):
+			errs = append(errs, fmt.Errorf("read envdir: %q: the name of a variable cannot hold \"=\"", path))
+		case strings.Contains(value, "\x00"):
+			errs = append(errs, fmt.Errorf("read envdir: %q: the value of a variable cannot hold a NUL byte", path))
+		case set:
+			variables[name] = value
+		}
+	}
+	return variables, errs
+}
+
+// maxLine bounds a value, in bytes: execve(2) takes no longer one (MAX_ARG_STRLEN).
+const maxLine = 128 << 10
+
+// read returns the first line, and whether there is one.
+func read(path string) (line string, set bool, err error) {
+	// O_NONBLOCK: a FIFO is opened at once, and refused.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return "", false, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return "", false, err
+	}
+	if st.IsDir() { // lost+found and its like
+		return "", false, nil
+	}
+	if !st.Mode().IsRegular() {
+		return "", false, fmt.Errorf("%q is not a regular file", path)
+	}
+	line, err = bufio.NewReader(io.LimitReader(f, maxLine)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", false, err
+	}
+	if len(line) == maxLine && !strings.HasSuffix(line, "\n") {
+		return "", false, fmt.Errorf("%q: its first line is too long for a variable", path)
+	}
+	return strings.TrimSuffix(line, "\n"), line != "", nil
+}
