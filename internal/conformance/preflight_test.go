@@ -1,0 +1,91 @@
+//go:build conformance
+
+package conformance
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// original and ours are folders with a start_server in each, and everything else that the stories run.
+var original, ours string
+
+var (
+	originalFlag = flag.String("original", "/usr/bin/start_server", "the Perl original")
+	oursFlag     = flag.String("ours", "", "the start_server to be judged; empty: build it")
+)
+
+// needs are the Debian packages and a file by which each is known.
+var needs = []struct{ pkg, file string }{
+	{"libserver-starter-perl", "/usr/bin/start_server"},
+	{"starlet", "/usr/share/perl5/Starlet/Server.pm"},
+	{"starman", "/usr/bin/starman"},
+	{"libnet-server-ss-prefork-perl", "/usr/share/perl5/Net/Server/SS/PreFork.pm"},
+	{"h2o", "/usr/bin/h2o"},
+	{"gunicorn", "/usr/bin/gunicorn"},
+	{"python3", "/usr/bin/python3"},
+	{"procps", "/usr/bin/ps"},
+	{"util-linux", "/usr/bin/flock"},
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := preflight(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	home, err := os.MkdirTemp("/tmp", "same")
+	if err == nil {
+		err = build(home)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	os.RemoveAll(home)
+	os.Exit(status)
+}
+
+// preflight names everything that is missing at once, and the command that installs it.
+func preflight() error {
+	var missing []string
+	for _, n := range needs {
+		if _, err := os.Stat(n.file); err != nil {
+			missing = append(missing, n.pkg)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("conformance: missing packages: %[1]s\ninstall them: apt-get install -y --no-install-recommends %[1]s",
+			strings.Join(missing, " "))
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("conformance: must run as root: the tests as PID 1 need unshare(1)")
+	}
+	return nil
+}
+
+// build fills home/original and home/ours.
+func build(home string) error {
+	original, ours = filepath.Join(home, "original"), filepath.Join(home, "ours")
+	for dir, program := range map[string]string{original: *originalFlag, ours: *oursFlag} {
+		args := []string{"build", "-o", dir + "/", "../../testdata/worker"}
+		if program == "" {
+			args = append(args, "../../cmd/start_server")
+		}
+		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+		}
+		if program != "" {
+			if err := os.Symlink(program, filepath.Join(dir, "start_server")); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+// Command worker is the server that the stories run under start_server, ours or the original. It serves on every
+// socket named in SERVER_STARTER_PORT and can be told to misbehave: everything it waits for is a file that appears,
+// so that a story decides when things happen and never sleeps.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	reportDir = flag.String("report", "", "write `DIR`/GENERATION.env, .fds, .signals and DIR/addr.1, addr.2 and so on")
+	failIf    = flag.String("fail-if", "", "exit at once, with --status or 1, if `FILE` exists")
+	hold      = flag.String("hold", "", "do not serve before `FILE` exists")
+	linger    = flag.String("linger", "", "when told to stop, live on until `FILE` exists")
+	ignore    = flag.String("ignore", "", "record these `SIGNALS` (TERM,HUP) but do not stop")
+	ready     = flag.Bool("ready", false, "say READY=1 on $NOTIFY_SOCKET when serving")
+	status    = flag.Int("status", 0, "exit status")
+)
+
+var generation = os.Getenv("SERVER_STARTER_GENERATION")
+
+func main() {
+	flag.Parse()
+	signals := make(chan os.Signal, 100)
+	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH)
+	if exists(*failIf) {
+		os.Exit(max(*status, 1))
+	}
+	report("env", environment())
+	report("fds", descriptors())
+	stopped := make(chan struct{})
+	go obey(signals, stopped)
+	if await(*hold, stopped) {
+		stop := serve()
+		if *ready {
+			sayReady()
+		}
+		<-stopped
+		stop()
+	}
+	await(*linger, nil)
+	os.Exit(*status)
+}
+
+// obey records every signal, for as long as the process lives, and closes stopped at the first one that is not ignored.
+func obey(signals <-chan os.Signal, stopped chan<- struct{}) {
+	deaf := strings.Split(*ignore, ",")
+	seen, once := "", false
+	for s := range signals {
+		name := strings.TrimPrefix(unix.SignalName(s.(syscall.Signal)), "SIG")
+		seen += name + "\n"
+		report("signals", seen)
+		if !once && !slices.Contains(deaf, name) {
+			once = true
+			close(stopped)
+		}
+	}
+}
+
+// serve answers on every socket handed down. The function it returns stops that, after the requests in progress.
+func serve() (stop func()) {
+	srv := &http.Server{Handler: http.HandlerFunc(answer)}
+	for i, entry := range strings.FieldsFunc(os.Getenv("SERVER_STARTER_PORT"), func(r rune) bool { return r == ';' }) {
+		fd, err := strconv.Atoi(entry[strings.LastIndex(entry, "=")+1:])
+		must(err)
+		file := os.NewFile(uintptr(fd), entry)
+		var addr net.Addr
+		if socktype, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil && socktype == unix.SOCK_DGRAM {
+			conn, err := net.FilePacketConn(file)
+			must(err)
+			addr = conn.LocalAddr()
+			go echo(conn)
+		} else {
+			l, err := net.FileListener(file)
+			must(err)
+			addr = l.Addr()
+			go srv.Serve(l)
+		}
+		file.Close()
+		write(fmt.Sprintf("addr.%d", i+1), addr.Network()+" "+addr.String()+"\n")
+	}
+	return func() {
+		srv.Shutdown(context.Background())
+	}
+}
+
+func answer(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/exit" {
+		n, _ := strconv.Atoi(r.FormValue("status"))
+		os.Exit(n)
+	}
+	fmt.Fprintf(w, "generation %s pid %d\n", generation, os.Getpid())
+}
+
+func echo(conn net.PacketConn) {
+	buf := make([]byte, 1500)
+	for {
+		n, from, err := conn.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		conn.WriteTo(fmt.Appendf(nil, "generation %s got %s\n", generation, buf[:n]), from)
+	}
+}
+
+// sayReady speaks sd_notify(3).
+func sayReady() {
+	conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	must(err)
+	_, err = conn.Write([]byte("READY=1"))
+	must(err)
+}
+
+func environment() string {
+	env := os.Environ()
+	slices.Sort(env)
+	return strings.Join(env, "\n") + "\n"
+}
+
+// await waits until the file exists (true) or given up is closed (false). No file: nothing to wait for.
+func await(file string, givenUp <-chan struct{}) bool {
+	for file != "" && !exists(file) {
+		select {
+		case <-givenUp:
+			return false
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return true
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return file != "" && err == nil
+}
+
+func report(kind, text string) { write(generation+"."+kind, text) }
+
+// write replaces a file of the report as a whole: whoever waits for it never sees half of it.
+func write(name, text string) {
+	if *reportDir == "" {
+		return
+	}
+	os.MkdirAll(*reportDir, 0o777)
+	tmp := fmt.Sprintf("%s/.%s.%d", *reportDir, name, os.Getpid())
+	must(os.WriteFile(tmp, []byte(text), 0o666))
+	must(os.Rename(tmp, *reportDir+"/"+name))
+}
+
+func must(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "worker:", err)
+		os.Exit(70)
+	}
+}
