@@ -1,0 +1,106 @@
+package sdnotify
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	abstract        = true
+	credentialsSize = unix.SizeofUcred
+	receiveFlags    = unix.MSG_CMSG_CLOEXEC
+)
+
+func socket() (int, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	return fd, os.NewSyscallError("socket", err)
+}
+
+func listen(name string) (fd int, address string, err error) {
+	fd, err = socket()
+	if err != nil {
+		return -1, "", err
+	}
+	// Before bind: no datagram comes without its sender's credentials.
+	err = os.NewSyscallError("setsockopt SO_PASSCRED", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1))
+	address = "@" + name + "/" + rand.Text()
+	if err == nil {
+		err = os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrUnix{Name: address}))
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, "", fmt.Errorf("%q: %w", address, err)
+	}
+	return fd, address, nil
+}
+
+func accept(control []unix.SocketControlMessage, trusted func(pid, uid int) bool) bool {
+	for _, c := range control {
+		if sender, err := unix.ParseUnixCredentials(&c); err == nil {
+			return trusted(int(sender.Pid), int(sender.Uid))
+		}
+	}
+	return false
+}
+
+// Trusted tells who may speak for a worker: root, ourselves, the worker and its descendants, and everyone who runs as a user that
+// the worker runs as, since a sender is often dead before it is looked at (systemd-notify in a shell worker). A process of any
+// other user is a stranger.
+func Trusted(worker int) func(pid, uid int) bool {
+	return func(pid, uid int) bool {
+		return uid == 0 || uid == os.Geteuid() || runsAs(worker, uid) || descends(pid, worker)
+	}
+}
+
+// runsAs reports whether uid is one of the process's real, effective, saved and file system user ids, as proc_pid_status(5) has them.
+func runsAs(pid, uid int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(status)) {
+		if ids, ok := strings.CutPrefix(line, "Uid:"); ok {
+			for _, id := range strings.Fields(ids) {
+				if id == strconv.Itoa(uid) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// descends reports whether pid is the ancestor or comes from it.
+func descends(pid, ancestor int) bool {
+	// Bounded, because the tree may change while we climb it.
+	for range 1000 {
+		if pid == ancestor {
+			return pid > 0
+		}
+		if pid <= 1 {
+			return false
+		}
+		pid = parent(pid)
+	}
+	return false
+}
+
+// parent returns the parent's pid, 0 where it is unknown. In proc_pid_stat(5) it is the second field behind the program's name, which
+// stands in parentheses and may hold any byte.
+func parent(pid int) int {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(f) < 2 {
+		return 0
+	}
+	n, _ := strconv.Atoi(f[1])
+	return n
+}
