@@ -1,0 +1,176 @@
+package listener
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// ServerStarterEnvVarName names the variable in which start_server tells what it handed down: "key=descriptor", joined
+// by semicolons (Server::Starter 0.35).
+const ServerStarterEnvVarName = "SERVER_STARTER_PORT"
+
+// ErrNoListeningTarget says that there is nothing to listen on: the program does not run under start_server, or
+// start_server was given no socket of the kind.
+var ErrNoListeningTarget = errors.New("no listening target")
+
+// Listener is a socket that was handed down.
+type Listener interface {
+	// Fd is the inherited descriptor. It belongs to this package: do not close it.
+	Fd() uintptr
+	// Listen opens the socket. It can be called again, even after the first listener was closed.
+	Listen() (net.Listener, error)
+	// String is the socket's entry in SERVER_STARTER_PORT.
+	String() string
+}
+
+// List is all that was handed down, in the order of the command line, ports first.
+type List []Listener
+
+// String is the value of SERVER_STARTER_PORT that says the same.
+func (l List) String() string {
+	entries := make([]string, len(l))
+	for i, target := range l {
+		entries[i] = target.String()
+	}
+	return strings.Join(entries, ";")
+}
+
+// TCPListener is a socket given by --port. It may be a UDP socket: the variable does not say, and Listen fails then.
+type TCPListener struct {
+	Addr string // host name or IP address as given, IPv6 without brackets; "0.0.0.0" for a bare port
+	Port int    // as given: 0 where the system was to choose
+	fd   uintptr
+}
+
+// Fd is the inherited descriptor.
+func (l TCPListener) Fd() uintptr { return l.fd }
+
+// Listen opens the socket. The error quotes the entry.
+func (l TCPListener) Listen() (net.Listener, error) { return listen(l) }
+
+// String is the entry in SERVER_STARTER_PORT, `80=3` or `127.0.0.1:80=3`.
+func (l TCPListener) String() string {
+	port := strconv.Itoa(l.Port)
+	if l.Addr == "0.0.0.0" {
+		return fmt.Sprintf("%s=%d", port, l.fd)
+	}
+	host := strings.TrimSuffix(strings.TrimPrefix(l.Addr, "["), "]")
+	return fmt.Sprintf("%s=%d", net.JoinHostPort(host, port), l.fd)
+}
+
+// UnixListener is a socket given by --path.
+type UnixListener struct {
+	Path string // as given; an abstract name starts with @
+	fd   uintptr
+}
+
+// Fd is the inherited descriptor.
+func (l UnixListener) Fd() uintptr { return l.fd }
+
+// Listen opens the socket. The error quotes the entry. Closing what it returns leaves the socket's file in place.
+func (l UnixListener) Listen() (net.Listener, error) { return listen(l) }
+
+// String is the entry in SERVER_STARTER_PORT, `/run/app.sock=3`.
+func (l UnixListener) String() string { return fmt.Sprintf("%s=%d", l.Path, l.fd) }
+
+// GetPortsSpecification returns SERVER_STARTER_PORT as it is.
+func GetPortsSpecification() string {
+	return os.Getenv(ServerStarterEnvVarName)
+}
+
+// Ports returns what SERVER_STARTER_PORT says. The error is [ErrNoListeningTarget] itself where that is not set or
+// empty, else it quotes the entry that cannot be understood. The sockets are not looked at.
+func Ports() (List, error) {
+	return parse(GetPortsSpecification())
+}
+
+// ListenAll opens every stream socket that was handed down. The error is [ErrNoListeningTarget] itself where there is
+// none; a socket that cannot be opened fails them all.
+func ListenAll() ([]net.Listener, error) {
+	return openAll(false, listen)
+}
+
+// ListenPacketAll opens every datagram socket that was handed down, as [ListenAll] does stream sockets.
+func ListenPacketAll() ([]net.PacketConn, error) {
+	return openAll(true, listenPacket)
+}
+
+// openAll opens the sockets of one sort, packet ones or the others.
+func openAll[T interface{ Close() error }](packet bool, open func(Listener) (T, error)) ([]T, error) {
+	targets, err := inherited()
+	if err != nil {
+		return nil, err
+	}
+	var opened []T
+	for _, target := range targets {
+		s, err := inspect(target.Fd())
+		if err == nil && s.packet() != packet {
+			continue
+		}
+		one, err := open(target)
+		if err != nil {
+			for _, earlier := range opened {
+				earlier.Close()
+			}
+			return nil, err
+		}
+		opened = append(opened, one)
+	}
+	if opened == nil {
+		return nil, ErrNoListeningTarget
+	}
+	return opened, nil
+}
+
+// inherited is Ports for those who will open some of them: processes started from now on shall not inherit any.
+func inherited() (List, error) {
+	targets, err := Ports()
+	for _, target := range targets {
+		if _, err := inspect(target.Fd()); err == nil {
+			closeOnExec(target.Fd())
+		}
+	}
+	return targets, err
+}
+
+func listen(target Listener) (net.Listener, error) {
+	s, err := inspect(target.Fd())
+	if err == nil && s.packet() {
+		err = fmt.Errorf("%s socket, to be opened by ListenPacket", s.network)
+	}
+	if err == nil && !s.listening {
+		err = errors.New("socket does not listen")
+	}
+	return open(target, err, net.FileListener)
+}
+
+func listenPacket(target Listener) (net.PacketConn, error) {
+	s, err := inspect(target.Fd())
+	if err == nil && !s.packet() {
+		err = fmt.Errorf("%s socket, to be opened by Listen", s.network)
+	}
+	return open(target, err, net.FilePacketConn)
+}
+
+// open gives from a duplicate of the target's descriptor: package net makes a second one, and a file made from the
+// inherited descriptor itself would be closed by the garbage collector. What was found wrong before is passed on.
+func open[T any](target Listener, wrong error, from func(*os.File) (T, error)) (T, error) {
+	var opened T
+	if wrong != nil {
+		return opened, fmt.Errorf("open %q of %s: %w", target, ServerStarterEnvVarName, wrong)
+	}
+	closeOnExec(target.Fd())
+	file, err := duplicate(target.Fd())
+	if err == nil {
+		defer file.Close()
+		opened, err = from(file)
+	}
+	if err != nil {
+		return opened, fmt.Errorf("open %q of %s: %w", target, ServerStarterEnvVarName, err)
+	}
+	return opened, nil
+}
