@@ -54,6 +54,14 @@ func (r *Receiver) Close() error {
 	return err
 }
 
+// Release stops receiving and returns a descriptor of the socket, which stays open with what is unread in it, for Adopt. It wakes Next.
+func (r *Receiver) Release() (descriptor int, err error) {
+	if descriptor, err = unix.FcntlInt(uintptr(r.descriptor), unix.F_DUPFD_CLOEXEC, 3); err != nil {
+		return -1, fmt.Errorf("release notify socket: %w", err)
+	}
+	return descriptor, r.file.Close()
+}
+
 // A datagram may be as long as for systemd (NOTIFY_BUFFER_MAX, bytes) and bring as many descriptors as the kernel lets pass (SCM_MAX_FD).
 const (
 	maxDatagram    = 4096

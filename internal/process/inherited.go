@@ -1,0 +1,61 @@
+package process
+
+import (
+	"math"
+	"os"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Inherited lists the descriptors above 2 that this process was given and that its
+// children get as well: those that are open and not close-on-exec. Nothing that
+// this program opens itself is among them.
+func Inherited() []int {
+	var inherited []int
+	for _, fd := range openDescriptors() {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if fd > 2 && err == nil && flags&unix.FD_CLOEXEC == 0 {
+			inherited = append(inherited, fd)
+		}
+	}
+	slices.Sort(inherited)
+	return inherited
+}
+
+// openDescriptors may name more than are open.
+func openDescriptors() []int {
+	var fds []int
+	if names, err := readNames("/proc/self/fd"); err == nil {
+		for _, name := range names {
+			if fd, err := strconv.Atoi(name); err == nil {
+				fds = append(fds, fd)
+			}
+		}
+		return fds
+	}
+	const most = 1024 // where no folder lists them; more are inherited, but not skipped by sockets
+	for fd := range most {
+		fds = append(fds, fd)
+	}
+	return fds
+}
+
+func readNames(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Readdirnames(-1)
+}
+
+// DescriptorLimit is how many descriptors a process may have at the most.
+func DescriptorLimit() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || uint64(limit.Max) > math.MaxInt32 {
+		return math.MaxInt32
+	}
+	return int(limit.Max)
+}

@@ -1,0 +1,19 @@
+package process
+
+import "golang.org/x/sys/unix"
+
+// Reap returns a child that has died and its raw wait status (exit code × 256
+// + signal + 128 for a core dump), or false where nobody has. It never waits.
+func Reap() (pid, status int, ok bool) {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return 0, 0, false
+		}
+		return pid, int(ws), true
+	}
+}

@@ -1,0 +1,118 @@
+// Package process starts programs with descriptors at chosen numbers, as
+// execvp(3) would, and reaps them. It does without os/exec, which reaps
+// behind the caller's back.
+package process
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Hole is the descriptor that stands in Spec.Files for a closed number.
+const Hole = ^uintptr(0)
+
+// Spec is a program to start.
+type Spec struct {
+	Args    []string  // the program, looked up in the PATH of Env where it has no slash, and its arguments
+	Env     []string  // "NAME=value"
+	Dir     string    // where it runs; "" for here
+	Files   []uintptr // by the child's number, Hole for a closed one
+	OwnPID  bool      // LISTEN_PID in Env is to become the pid of the program itself
+	Session bool      // in a session of its own
+}
+
+// ErrFork says that there was no room for another process: nothing is wrong
+// with the program.
+var ErrFork = errors.New("fork(2) failed")
+
+// Start starts a program and returns its pid. A program that cannot be executed
+// is a child as well, as under Server::Starter 0.35: it says on
+// its standard error what went wrong and exits with status 255, or with the
+// errno where the folder was the reason. An error is an ErrFork or means that
+// not even that child could be made.
+func Start(spec Spec) (int, error) {
+	if !spec.OwnPID {
+		pid, err := spec.forkExec(lookPath(spec.Args[0], spec.Env), spec.Args)
+		if err == nil || isFork(err) {
+			return pid, forkError(err)
+		}
+	}
+	return startTrampoline(spec)
+}
+
+// StartAs starts the executable at path, whatever the program is called in
+// spec.Args. Nothing is looked up.
+func StartAs(path string, spec Spec) (int, error) {
+	pid, err := spec.forkExec(path, spec.Args)
+	return pid, forkError(err)
+}
+
+func (spec Spec) forkExec(path string, args []string) (int, error) {
+	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: spec.Env, Files: spec.Files}
+	if spec.Session {
+		attr.Sys = &syscall.SysProcAttr{Setsid: true}
+	}
+	pid, err := syscall.ForkExec(path, args, attr)
+	if err == syscall.ENOEXEC {
+		pid, err = syscall.ForkExec(shell, shellArgs(path, args), attr)
+	}
+	return pid, err
+}
+
+// execvp(3) has the shell run what has no magic number.
+const shell = "/bin/sh"
+
+func shellArgs(path string, args []string) []string {
+	return append([]string{args[0], path}, args[1:]...)
+}
+
+func isFork(err error) bool {
+	return err == syscall.EAGAIN || err == syscall.ENOMEM || err == syscall.EMFILE || err == syscall.ENFILE
+}
+
+func forkError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrFork, err)
+}
+
+// lookPath finds a program as execvp(3) does: by the PATH of the environment
+// that it will have. What is not found is returned as it is, for execve to
+// say why.
+func lookPath(program string, env []string) string {
+	if program == "" || strings.Contains(program, "/") {
+		return program
+	}
+	path := "/bin:/usr/bin"
+	for _, word := range env {
+		if value, ok := strings.CutPrefix(word, "PATH="); ok {
+			path = value
+		}
+	}
+	found := ""
+	for dir := range strings.SplitSeq(path, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		file := dir + "/" + program
+		var st unix.Stat_t
+		if unix.Stat(file, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			continue
+		}
+		if unix.Access(file, unix.X_OK) == nil {
+			return file
+		}
+		if found == "" {
+			found = file // execve will say that permission is denied
+		}
+	}
+	if found == "" {
+		return program
+	}
+	return found
+}

@@ -1,0 +1,97 @@
+package socket
+
+import (
+	"slices"
+
+	"github.com/start-server/start-server/internal/process"
+)
+
+// Arrange numbers the descriptors of a worker. files is what
+// process.Spec.Files takes; numbers are those of the sockets, in order.
+//
+// A socket with a wish is placed there. The others get the lowest free numbers
+// from 3 up, skipping what the superdaemon itself inherited, which
+// keeps its numbers (Server::Starter 0.35).
+func Arrange(sockets []*Socket, inherited []int) (files []uintptr, numbers []int) {
+	t := newTable(inherited)
+	numbers = make([]int, len(sockets))
+	for i, s := range sockets {
+		if s.Wish >= 0 {
+			numbers[i] = t.place(s.Wish, s.FD)
+		}
+	}
+	free := FirstActivated
+	for i, s := range sockets {
+		if s.Wish < 0 {
+			for t.taken(free) {
+				free++
+			}
+			numbers[i] = t.place(free, s.FD)
+		}
+	}
+	return t.files, numbers
+}
+
+// ArrangeActivated is Arrange for sd_listen_fds(3): the sockets stand from 3 up
+// without a gap, whatever the superdaemon inherited there. One that
+// wishes for a number beyond is there as well. order holds the indices of the
+// sockets by their place from 3 up.
+func ArrangeActivated(sockets []*Socket, inherited []int) (files []uintptr, numbers, order []int) {
+	end := FirstActivated + len(sockets)
+	inherited = slices.DeleteFunc(slices.Clone(inherited), func(fd int) bool {
+		return fd >= FirstActivated && fd < end
+	})
+	t := newTable(inherited)
+	numbers = make([]int, len(sockets))
+	order = make([]int, len(sockets))
+	placed := make([]bool, len(sockets))
+	for i, s := range sockets {
+		if s.Wish >= 0 {
+			numbers[i] = t.place(s.Wish, s.FD)
+			if placed[i] = s.Wish >= FirstActivated && s.Wish < end; placed[i] {
+				order[s.Wish-FirstActivated] = i
+			}
+		}
+	}
+	free := FirstActivated
+	for i, s := range sockets {
+		if placed[i] {
+			continue
+		}
+		for t.taken(free) {
+			free++
+		}
+		t.place(free, s.FD)
+		order[free-FirstActivated] = i
+		if s.Wish < 0 {
+			numbers[i] = free
+		}
+	}
+	return t.files, numbers, order
+}
+
+// table is the descriptor table of a worker in the making.
+type table struct{ files []uintptr }
+
+func newTable(inherited []int) *table {
+	t := &table{}
+	for fd := range FirstActivated {
+		t.place(fd, fd)
+	}
+	for _, fd := range inherited {
+		t.place(fd, fd)
+	}
+	return t
+}
+
+func (t *table) taken(number int) bool {
+	return number < len(t.files) && t.files[number] != process.Hole
+}
+
+func (t *table) place(number, fd int) int {
+	for len(t.files) <= number {
+		t.files = append(t.files, process.Hole)
+	}
+	t.files[number] = uintptr(fd)
+	return number
+}

@@ -1,0 +1,99 @@
+package socket
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/portspec"
+)
+
+// FirstActivated is the number of the first descriptor that is passed by
+// socket activation (SD_LISTEN_FDS_START, sd_listen_fds(3)).
+const FirstActivated = 3
+
+// Inherit takes over the descriptors of a service manager, which are count
+// many from FirstActivated, as far as they are among the inherited ones. Their keys are the addresses that they are bound to. Descriptors
+// that are no sockets are left out, with an error that says so.
+func Inherit(count int, inherited []int, names []string) (sockets []*Socket, errs []error) {
+	for i := range count {
+		fd := FirstActivated + i
+		if !slices.Contains(inherited, fd) {
+			return sockets, append(errs, fmt.Errorf("take over descriptor %d of LISTEN_FDS=%d: it was not passed", fd, count))
+		}
+		addr, err := unix.Getsockname(fd)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("take over descriptor %d of LISTEN_FDS=%d: %w", fd, count, err))
+			continue
+		}
+		unix.CloseOnExec(fd)
+		s := &Socket{Key: addressKey(addr), FD: fd, Wish: -1}
+		s.Name = FDName(s.Key)
+		if i < len(names) && names[i] != "" {
+			s.Name = names[i]
+		}
+		sockets = append(sockets, s)
+	}
+	return sockets, errs
+}
+
+func addressKey(addr unix.Sockaddr) string {
+	switch a := addr.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port)).String()
+	case *unix.SockaddrUnix:
+		return a.Name
+	}
+	return "unknown"
+}
+
+// IsPort tells whether the socket is bound to what --port asks for. A bare port
+// means any address, IPv6 included: service managers bind "80" that way.
+func (s *Socket) IsPort(p portspec.Port) bool {
+	kind, err := unix.GetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || (kind == unix.SOCK_DGRAM) != p.UDP {
+		return false
+	}
+	addr, err := unix.Getsockname(s.FD)
+	if err != nil {
+		return false
+	}
+	switch a := addr.(type) {
+	case *unix.SockaddrInet4:
+		_, want, err := resolve(p)
+		want4, ok := want.(*unix.SockaddrInet4)
+		return err == nil && ok && a.Port == p.Port && a.Addr == want4.Addr
+	case *unix.SockaddrInet6:
+		if p.Host == "" {
+			return a.Port == p.Port && a.Addr == [16]byte{}
+		}
+		_, want, err := resolve(p)
+		want6, ok := want.(*unix.SockaddrInet6)
+		return err == nil && ok && a.Port == p.Port && a.Addr == want6.Addr
+	}
+	return false
+}
+
+// IsPath tells whether the socket is bound to that path.
+func (s *Socket) IsPath(path string) bool {
+	addr, err := unix.Getsockname(s.FD)
+	a, ok := addr.(*unix.SockaddrUnix)
+	return err == nil && ok && a.Name == path
+}
+
+// FDName makes a key fit for LISTEN_FDNAMES, whose entries are ASCII without
+// colons and control characters, 255 bytes at most (sd_listen_fds(3)).
+func FDName(key string) string {
+	name := strings.Map(func(r rune) rune {
+		if r <= ' ' || r >= 0x7f || r == ':' {
+			return '_'
+		}
+		return r
+	}, key)
+	return name[:min(len(name), 255)]
+}

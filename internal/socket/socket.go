@@ -1,0 +1,191 @@
+// Package socket makes the sockets that the superdaemon hands to its workers:
+// it opens them, takes them over from a service manager, and arranges their
+// numbers in the worker.
+//
+// They are made by system calls, not by package net, and stay in blocking mode:
+// their open file description is shared with every live worker, so once a
+// worker has seen a socket nobody touches its flags.
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/portspec"
+)
+
+// DefaultBacklog is SOMAXCONN of the C library; the kernel cuts what is more
+// than it allows.
+const DefaultBacklog = 4096
+
+// A Socket is bound and, where it is a stream, listening.
+type Socket struct {
+	Key    string // as in SERVER_STARTER_PORT
+	FD     int    // its descriptor in the superdaemon, close-on-exec
+	Wish   int    // the number asked for in the worker, or -1
+	Name   string // its name in LISTEN_FDNAMES
+	Path   string // of a socket file that we made; "" for none
+	Device uint64 // of that file
+	Inode  uint64
+}
+
+// OpenPort binds a port. The backlog counts connections, 0 is DefaultBacklog.
+func OpenPort(p portspec.Port, backlog int) (*Socket, error) {
+	family, addr, err := resolve(p)
+	if err != nil {
+		return nil, fmt.Errorf("resolve the host of --port %s: %w", p.Key, err)
+	}
+	kind := unix.SOCK_STREAM
+	if p.UDP {
+		kind = unix.SOCK_DGRAM
+	}
+	fd, err := newSocket(family, kind)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket for %s: %w", p.Key, err)
+	}
+	if err := bindAndListen(fd, kind, addr, backlog); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("bind %s: %w", p.Key, err)
+	}
+	return &Socket{Key: p.Key, FD: fd, Wish: p.FD, Name: FDName(p.Key)}, nil
+}
+
+func newSocket(family, kind int) (int, error) {
+	fd, err := unix.Socket(family, kind, 0)
+	if err != nil {
+		return -1, err
+	}
+	unix.CloseOnExec(fd)
+	if family == unix.AF_UNIX {
+		return fd, nil
+	}
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err == nil && family == unix.AF_INET6 {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func bindAndListen(fd, kind int, addr unix.Sockaddr, backlog int) error {
+	if err := unix.Bind(fd, addr); err != nil {
+		return err
+	}
+	if kind != unix.SOCK_STREAM {
+		return nil
+	}
+	if backlog == 0 {
+		backlog = DefaultBacklog
+	}
+	return unix.Listen(fd, backlog)
+}
+
+// resolve finds the address of a port: any IPv4 address where no host is given,
+// the first IPv4 address of a host name (Server::Starter 0.35).
+func resolve(p portspec.Port) (family int, addr unix.Sockaddr, err error) {
+	if p.Host == "" {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: p.Port}, nil
+	}
+	if p.IPv6() {
+		return resolve6(p)
+	}
+	ip, err := lookup4(p.Host)
+	if err != nil {
+		return 0, nil, err
+	}
+	return unix.AF_INET, &unix.SockaddrInet4{Port: p.Port, Addr: ip.As4()}, nil
+}
+
+func resolve6(p portspec.Port) (int, unix.Sockaddr, error) {
+	ip, err := netip.ParseAddr(p.Host)
+	if err != nil {
+		return 0, nil, err
+	}
+	addr := &unix.SockaddrInet6{Port: p.Port, Addr: ip.As16()}
+	if zone := ip.Zone(); zone != "" {
+		iface, err := net.InterfaceByName(zone)
+		if err != nil {
+			return 0, nil, err
+		}
+		addr.ZoneId = uint32(iface.Index)
+	}
+	return unix.AF_INET6, addr, nil
+}
+
+func lookup4(host string) (netip.Addr, error) {
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
+		return ip, nil
+	}
+	addrs, err := net.LookupIP(host)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, a := range addrs {
+		if ip, ok := netip.AddrFromSlice(a.To4()); ok {
+			return ip, nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("host %q has no IPv4 address", host)
+}
+
+// OpenPath listens on a unix socket with mode 0777. A socket file that is in
+// the way is removed, after removing was told of it; anything else that is in
+// the way is an error.
+func OpenPath(path string, backlog int, removing func(path string)) (*Socket, error) {
+	switch info, err := os.Lstat(path); {
+	case err == nil && info.Mode()&os.ModeSocket == 0:
+		return nil, fmt.Errorf("listen on %q: the file that is there is no socket, and is left alone", path)
+	case err == nil:
+		removing(path)
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove the existing socket file %q: %w", path, err)
+		}
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("listen on %q: %w", path, err)
+	}
+	fd, err := newSocket(unix.AF_UNIX, unix.SOCK_STREAM)
+	if err != nil {
+		return nil, fmt.Errorf("make a socket for %q: %w", path, err)
+	}
+	umask := unix.Umask(0)
+	err = bindAndListen(fd, unix.SOCK_STREAM, &unix.SockaddrUnix{Name: path}, backlog)
+	unix.Umask(umask)
+	var st unix.Stat_t
+	if err == nil {
+		err = unix.Lstat(path, &st)
+	}
+	if err != nil {
+		unix.Close(fd)
+		if err == unix.EINVAL && len(path) > maxPath {
+			err = fmt.Errorf("the path has %d bytes, a socket address takes %d", len(path), maxPath)
+		}
+		return nil, fmt.Errorf("listen on %q: %w", path, err)
+	}
+	return &Socket{Key: path, FD: fd, Wish: -1, Name: FDName(path), Path: path, Device: uint64(st.Dev), Inode: st.Ino}, nil
+}
+
+// maxPath is the room for a path and its ending NUL in a socket address, less that NUL.
+const maxPath = len(unix.RawSockaddrUnix{}.Path) - 1
+
+// Same tells whether path is the socket file of s.
+func (s *Socket) Same(path string) bool {
+	var st unix.Stat_t
+	return s.Path != "" && unix.Lstat(path, &st) == nil && uint64(st.Dev) == s.Device && st.Ino == s.Inode
+}
+
+// Close closes the socket and removes its file if that is still the one that
+// we made.
+func (s *Socket) Close() {
+	if s.Same(s.Path) {
+		_ = unix.Unlink(s.Path)
+	}
+	unix.Close(s.FD)
+}

@@ -1,0 +1,127 @@
+package starter
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/start-server/start-server/internal/logfile"
+	"github.com/start-server/start-server/internal/portspec"
+	"github.com/start-server/start-server/internal/process"
+)
+
+// Config is what a superdaemon can be asked for. NewConfig gives the defaults of
+// Server::Starter 0.35; start_server(1) describes each option.
+type Config struct {
+	Program []string // the server and its arguments
+
+	Ports   []string // --port
+	Paths   []string // --path
+	Backlog int      // connections; 0 is SOMAXCONN
+
+	Dir    string // where the program runs; "" is here
+	EnvDir string // "" is $ENVDIR
+
+	Interval     time.Duration // a worker that is alive after so long has started
+	ReadyTimeout time.Duration // 0: the interval decides
+	KillTimeout  time.Duration // 0: nobody is killed
+	SignalOnHUP  string        // "TERM"
+	SignalOnTERM string        // "TERM"
+
+	AutoRestart         bool           // false is $ENABLE_AUTO_RESTART
+	AutoRestartInterval *time.Duration // nil is $AUTO_RESTART_INTERVAL, or 360 s
+	KillOldDelay        *time.Duration // nil is $KILL_OLD_DELAY, or 5 s with auto restart, else 0
+
+	PIDFile    string
+	StatusFile string
+	LogFile    string // a file, or "| command"
+	Daemonize  bool   // needs LogFile
+
+	SocketActivation bool // hand the sockets on by sd_listen_fds(3) as well
+}
+
+// NewConfig is a Config with the defaults for running a program.
+func NewConfig(program ...string) Config {
+	return Config{Program: program, Interval: time.Second, SignalOnHUP: "TERM", SignalOnTERM: "TERM"}
+}
+
+// Validate names everything that is wrong, joined in one error.
+func (c Config) Validate() error {
+	if len(c.Program) == 0 {
+		return errors.New("server program not specified")
+	}
+	_, hupErr := process.ParseSignal(c.SignalOnHUP)
+	_, termErr := process.ParseSignal(c.SignalOnTERM)
+	errs := []error{
+		option("signal-on-hup", hupErr),
+		option("signal-on-term", termErr),
+		notNegative("interval", c.Interval),
+		notNegative("ready-timeout", c.ReadyTimeout),
+		notNegative("kill-timeout", c.KillTimeout),
+	}
+	if c.AutoRestartInterval != nil {
+		errs = append(errs, notNegative("auto-restart-interval", *c.AutoRestartInterval))
+	}
+	if c.KillOldDelay != nil {
+		errs = append(errs, notNegative("kill-old-delay", *c.KillOldDelay))
+	}
+	if c.Backlog < 0 {
+		errs = append(errs, fmt.Errorf("--backlog=%d: must not be negative", c.Backlog))
+	}
+	if command, pipe := logfile.Command(c.LogFile); pipe && command == "" {
+		errs = append(errs, fmt.Errorf("--log-file=%q: no command after the bar", c.LogFile))
+	}
+	if c.Daemonize && c.LogFile == "" {
+		errs = append(errs, errors.New("--log-file must be given together with --daemonize"))
+	}
+	return errors.Join(append(errs, c.validateAddresses())...)
+}
+
+func (c Config) validateAddresses() error {
+	var errs []error
+	addresses, descriptors := map[string]bool{}, map[int]bool{}
+	for _, spec := range c.Ports {
+		p, err := portspec.Parse(spec)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		address := fmt.Sprint(p.UDP, cmp.Or(p.Host, "0.0.0.0"), p.Port)
+		if p.Port != 0 && addresses[address] {
+			errs = append(errs, fmt.Errorf("--port=%q: the same address twice", spec))
+		}
+		addresses[address] = true
+		if p.FD >= 0 && descriptors[p.FD] {
+			errs = append(errs, fmt.Errorf("--port=%q: the same descriptor twice", spec))
+		}
+		descriptors[p.FD] = true
+	}
+	for _, path := range c.Paths {
+		if path == "" || strings.ContainsAny(path, ";\n\x00") {
+			errs = append(errs, fmt.Errorf("--path=%q: an empty path, or one with a semicolon, newline or NUL, cannot be told to the worker", path))
+		}
+		if clean := filepath.Clean(path); addresses[clean] {
+			errs = append(errs, fmt.Errorf("--path=%q: the same address twice", path))
+		} else {
+			addresses[clean] = true
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func option(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("--%s: %w", name, err)
+}
+
+func notNegative(name string, d time.Duration) error {
+	if d < 0 {
+		return fmt.Errorf("--%s=%s: must not be negative", name, seconds(d))
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package starter
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/start-server/start-server/internal/envdir"
+)
+
+// These stand for options, and steer the superdaemon from the envdir as well
+// (Server::Starter 0.35).
+const (
+	envDirVariable              = "ENVDIR"
+	autoRestartVariable         = "ENABLE_AUTO_RESTART"
+	autoRestartIntervalVariable = "AUTO_RESTART_INTERVAL"
+	killOldDelayVariable        = "KILL_OLD_DELAY"
+)
+
+const (
+	defaultAutoRestartInterval = 360 * time.Second
+	delayWithAutoRestart       = 5 * time.Second
+)
+
+// notForWorkers are between the superdaemon and its service manager
+// (sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)).
+var notForWorkers = []string{
+	"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
+	"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID",
+}
+
+// environment is what workers are told, before what is theirs alone.
+type environment struct {
+	base map[string]string // the superdaemon's own, and its options
+	dir  string            // the envdir, "" for none
+}
+
+func newEnvironment(c Config, environ []string) environment {
+	base := map[string]string{}
+	for _, word := range environ {
+		if name, value, ok := strings.Cut(word, "="); ok && !slices.Contains(notForWorkers, name) {
+			base[name] = value
+		}
+	}
+	if c.EnvDir != "" {
+		base[envDirVariable] = c.EnvDir
+	}
+	if c.AutoRestart {
+		base[autoRestartVariable] = "1"
+	}
+	if c.AutoRestartInterval != nil {
+		base[autoRestartIntervalVariable] = seconds(*c.AutoRestartInterval)
+	}
+	if c.KillOldDelay != nil {
+		base[killOldDelayVariable] = seconds(*c.KillOldDelay)
+	}
+	return environment{base: base, dir: base[envDirVariable]}
+}
+
+// read is the environment at this moment, the envdir on top. The error names everything
+// in the envdir that was skipped.
+func (e environment) read() (map[string]string, error) {
+	vars := maps.Clone(e.base)
+	if e.dir == "" {
+		return vars, nil
+	}
+	files, errs := envdir.Read(e.dir)
+	maps.Copy(vars, files)
+	return vars, errors.Join(errs...)
+}
+
+// settings reads what steers the superdaemon. The error names every
+// value that is no number, for which the default holds.
+func (e environment) settings() (settings, error) {
+	vars, err := e.read()
+	on := isTrue(vars[autoRestartVariable])
+	interval, err1 := e.seconds(vars, autoRestartIntervalVariable, defaultAutoRestartInterval)
+	if interval == 0 { // ||= in the original
+		interval = defaultAutoRestartInterval
+	}
+	var delay time.Duration
+	if on {
+		delay = delayWithAutoRestart
+	}
+	delay, err2 := e.seconds(vars, killOldDelayVariable, delay)
+	return settings{autoRestart: on, autoRestartInterval: interval, killOldDelay: delay}, errors.Join(err, err1, err2)
+}
+
+// isTrue is Perl's idea of truth.
+func isTrue(value string) bool { return value != "" && value != "0" }
+
+func (e environment) seconds(vars map[string]string, name string, otherwise time.Duration) (time.Duration, error) {
+	value, ok := vars[name]
+	value = strings.TrimSpace(value)
+	if !ok || value == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.ParseUint(value, 10, 31)
+	if err == nil {
+		return time.Duration(n) * time.Second, nil
+	}
+	where := "$" + name
+	if vars[name] != e.base[name] {
+		where = e.dir + "/" + name
+	}
+	return otherwise, fmt.Errorf("%s holds %q, which is no number of seconds: %s secs it is", where, value, seconds(otherwise))
+}
+
+// words are variables as execve takes them.
+func words(vars map[string]string) []string {
+	list := make([]string, 0, len(vars))
+	for _, name := range slices.Sorted(maps.Keys(vars)) {
+		list = append(list, name+"="+vars[name])
+	}
+	return list
+}

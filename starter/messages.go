@@ -1,0 +1,149 @@
+package starter
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Every line that the superdaemon logs stands here: the words are an
+// interface, which operators' scripts match (Server::Starter 0.35).
+
+func msgStarting(pid int) string {
+	return fmt.Sprintf("start_server (pid:%d) starting now...", pid)
+}
+
+func msgDuplicated(fd int) string {
+	return fmt.Sprintf("socket is duplicated to file descriptor %d", fd)
+}
+
+func msgRemovingSocket(path string) string {
+	return "removing existing socket file:" + path
+}
+
+func msgStartingWorker(pid int) string {
+	return fmt.Sprintf("starting new worker %d", pid)
+}
+
+func msgNoWorker(err error) string {
+	return fmt.Sprintf("failed to start a new worker: %v", err)
+}
+
+func msgFailedToStart(pid, status int) string {
+	return fmt.Sprintf("new worker %d seems to have failed to start, exit status:%d", pid, status)
+}
+
+func msgNotReady(pid int, timeout time.Duration, sig string) string {
+	return fmt.Sprintf("new worker %d is not ready after %s secs, sending %s", pid, seconds(timeout), sig)
+}
+
+func msgDiedUnexpectedly(pid, status int) string {
+	return fmt.Sprintf("worker %d died unexpectedly with status:%d, restarting", pid, status)
+}
+
+const msgReceivedHUP = "received HUP, spawning a new worker"
+
+func msgNowRunning(sig string, old []int) string {
+	list := "none"
+	if len(old) > 0 {
+		list = joinPIDs(old)
+	}
+	return fmt.Sprintf("new worker is now running, sending %s to old workers:%s", sig, list)
+}
+
+func msgSleeping(delay time.Duration) string {
+	return fmt.Sprintf("sleeping %s secs before killing old workers", seconds(delay))
+}
+
+const msgKillingOld = "killing old workers"
+
+func msgOldDied(pid, status int) string {
+	return fmt.Sprintf("old worker %d died, status:%d", pid, status)
+}
+
+func msgAutoRestart(interval time.Duration) string {
+	return fmt.Sprintf("autorestart triggered (interval=%s)", seconds(interval))
+}
+
+func msgAutoRestartForced(interval time.Duration) string {
+	return fmt.Sprintf("autorestart triggered (forced, interval=%s)", seconds(interval))
+}
+
+func msgReceivedStop(sig, worker string, pids []int) string {
+	return fmt.Sprintf("received %s, sending %s to all workers:%s", sig, worker, joinPIDs(pids))
+}
+
+func msgWorkerDied(pid, status int) string {
+	return fmt.Sprintf("worker %d died, status:%d", pid, status)
+}
+
+func msgKillTimeout(pid int, timeout time.Duration) string {
+	return fmt.Sprintf("worker %d is still there %s secs after it was told to stop, sending KILL", pid, seconds(timeout))
+}
+
+func msgIgnored(sig string) string {
+	return fmt.Sprintf("received %s, ignored", sig)
+}
+
+func msgUpgrading(executable string) string {
+	return "received USR2, replacing the superdaemon by " + executable
+}
+
+func msgNotUpgraded(err error) string {
+	return fmt.Sprintf("the superdaemon was not replaced: %v", err)
+}
+
+func msgUpgraded(pid, generation int) string {
+	return fmt.Sprintf("the superdaemon was replaced (pid:%d), generation %d goes on", pid, generation)
+}
+
+const msgExiting = "exiting"
+
+func msgStopping(pid, superdaemon int) string {
+	return fmt.Sprintf("stop_server (pid:%d) stopping now (pid:%d)...", pid, superdaemon)
+}
+
+func seconds(d time.Duration) string {
+	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64)
+}
+
+func joinPIDs(pids []int) string {
+	words := make([]string, len(pids))
+	for i, pid := range pids {
+		words[i] = strconv.Itoa(pid)
+	}
+	return strings.Join(words, ",")
+}
+
+// describe says in words how things are, for systemctl status.
+func (s *supervisor) describe() string {
+	if s.Phase == stopping {
+		return fmt.Sprintf("stopping, waiting for %s", count(len(s.Old), "worker"))
+	}
+	serving := s.Current
+	if untold := s.untold(); serving == nil && len(untold) > 0 {
+		serving = untold[len(untold)-1]
+	}
+	words := "no worker is serving"
+	if serving != nil {
+		words = fmt.Sprintf("generation %d (pid %d) is serving", serving.Generation, serving.PID)
+		if serving.Words != "" {
+			words += ": " + serving.Words
+		}
+	}
+	if c := s.Candidate; c != nil && !c.Dead {
+		words += fmt.Sprintf("; generation %d (pid %d) is starting", c.Generation, c.PID)
+	}
+	if n := len(s.Old) - len(s.untold()); n > 0 {
+		words += fmt.Sprintf("; %s finishing", count(n, "old worker"))
+	}
+	return words
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

@@ -1,0 +1,236 @@
+package starter
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/pidfile"
+	"github.com/start-server/start-server/internal/process"
+	"github.com/start-server/start-server/internal/sdnotify"
+	"github.com/start-server/start-server/internal/socket"
+	"github.com/start-server/start-server/internal/statusfile"
+)
+
+// superdaemon is the hands of the supervisor: it holds the descriptors and does
+// what is asked for. It decides nothing.
+type superdaemon struct {
+	config      Config
+	environment environment
+	detached    bool
+	manager     *manager
+	loop        *loop
+
+	Sockets       []*socket.Socket
+	Inherited     []int // descriptors that we were given for no purpose of ours, and hand on
+	StatusWritten bool
+	pidFile       *pidfile.File
+	out           *log
+	receivers     map[int]*sdnotify.Receiver // by the pid of the worker
+	notices       chan notice
+	done          chan struct{} // closed at the end
+	receiving     sync.WaitGroup
+	warned        string // the latest complaint about the environment
+	executable    string // the file that USR2 executes
+	probe         probe
+}
+
+func newSuperdaemon(c Config, detached bool) *superdaemon {
+	return &superdaemon{
+		config:      c,
+		environment: newEnvironment(c, os.Environ()),
+		detached:    detached,
+		manager:     newManager(),
+		Inherited:   process.Inherited(),
+		receivers:   map[int]*sdnotify.Receiver{},
+		notices:     make(chan notice),
+		done:        make(chan struct{}),
+		executable:  process.Executable(),
+	}
+}
+
+// activated takes over what the service manager passed by sd_listen_fds(3), if it
+// was meant for us.
+func (d *superdaemon) activated() []*socket.Socket {
+	count, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if err != nil || count <= 0 {
+		if value := os.Getenv("LISTEN_FDS"); value != "" {
+			d.log(fmt.Sprintf("LISTEN_FDS=%q is no number of sockets, ignored", value))
+		}
+		return nil
+	}
+	pid := os.Getenv("LISTEN_PID")
+	if pid != strconv.Itoa(os.Getpid()) && (!d.detached || pid != strconv.Itoa(os.Getppid())) {
+		return nil
+	}
+	sockets, errs := socket.Inherit(count, d.Inherited, strings.Split(os.Getenv("LISTEN_FDNAMES"), ":"))
+	for _, err := range errs {
+		d.log(err.Error())
+	}
+	d.Inherited = slices.DeleteFunc(d.Inherited, func(fd int) bool {
+		return slices.ContainsFunc(sockets, func(s *socket.Socket) bool { return s.FD == fd })
+	})
+	return sockets
+}
+
+// start starts a worker of that generation.
+func (d *superdaemon) start(generation int) (int, error) {
+	vars, _ := d.environment.read() // what is wrong was said when the settings were read
+	files := d.handOn(vars, generation)
+	var receiver *sdnotify.Receiver
+	if d.config.ReadyTimeout > 0 {
+		var err error
+		receiver, err = sdnotify.Listen(fmt.Sprintf("start_server/%d/%d", os.Getpid(), generation))
+		if err != nil {
+			return 0, err
+		}
+		vars["NOTIFY_SOCKET"] = receiver.Address()
+	}
+	pid, err := process.Start(process.Spec{
+		Args:   d.config.Program,
+		Env:    words(vars),
+		Dir:    d.config.Dir,
+		Files:  files,
+		OwnPID: d.config.SocketActivation,
+	})
+	switch {
+	case receiver == nil:
+	case err != nil:
+		_ = receiver.Close()
+	default:
+		d.receive(pid, receiver)
+	}
+	return pid, err
+}
+
+// handOn tells a worker which sockets it has, and returns its descriptors.
+func (d *superdaemon) handOn(vars map[string]string, generation int) []uintptr {
+	var files []uintptr
+	var numbers []int
+	if d.config.SocketActivation {
+		var order []int
+		files, numbers, order = socket.ArrangeActivated(d.Sockets, d.Inherited)
+		names := make([]string, len(order))
+		for place, i := range order {
+			names[place] = d.Sockets[i].Name
+		}
+		vars["LISTEN_FDS"] = strconv.Itoa(len(order))
+		vars["LISTEN_FDNAMES"] = strings.Join(names, ":")
+		vars["LISTEN_PID"] = "" // the child alone knows it
+	} else {
+		files, numbers = socket.Arrange(d.Sockets, d.Inherited)
+	}
+	entries := make([]string, len(numbers))
+	for i, number := range numbers {
+		entries[i] = d.Sockets[i].Key + "=" + strconv.Itoa(number)
+	}
+	vars["SERVER_STARTER_PORT"] = strings.Join(entries, ";")
+	vars["SERVER_STARTER_GENERATION"] = strconv.Itoa(generation)
+	return files
+}
+
+// receive makes notices of what the worker says, until it is forgotten.
+func (d *superdaemon) receive(pid int, receiver *sdnotify.Receiver) {
+	d.receivers[pid] = receiver
+	trusted := sdnotify.Trusted(pid)
+	d.receiving.Add(1)
+	go func() {
+		defer d.receiving.Done()
+		for {
+			message, err := receiver.Next(trusted)
+			if err != nil {
+				return
+			}
+			select {
+			case d.notices <- notice{pid, message}:
+			case <-d.done:
+				return
+			}
+		}
+	}()
+}
+
+func (d *superdaemon) forget(pid int) {
+	if receiver := d.receivers[pid]; receiver != nil {
+		_ = receiver.Close()
+		delete(d.receivers, pid)
+	}
+}
+
+func (d *superdaemon) signal(pid int, sig syscall.Signal) {
+	if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
+		d.log(fmt.Sprintf("failed to send %s to %d: %v", process.SignalName(sig), pid, err))
+	}
+}
+
+func (d *superdaemon) writeStatus(workers []statusfile.Worker) {
+	if d.config.StatusFile == "" {
+		return
+	}
+	if err := statusfile.Write(d.config.StatusFile, workers); err != nil {
+		d.log(err.Error())
+		return
+	}
+	d.StatusWritten = true
+}
+
+func (d *superdaemon) reopenLog() { d.out.reopen() }
+
+func (d *superdaemon) log(line string) { d.out.print(line) }
+
+func (d *superdaemon) notify(state string) {
+	if err := d.manager.notify(state); err != nil {
+		d.log(err.Error())
+	}
+}
+
+func (d *superdaemon) currentSettings() settings {
+	s, err := d.environment.settings()
+	words := ""
+	if err != nil {
+		words = err.Error()
+	}
+	if words != d.warned && words != "" {
+		d.log(words)
+	}
+	d.warned = words
+	return s
+}
+
+func (d *superdaemon) reap() (pid, status int, ok bool) {
+	for {
+		pid, status, ok = process.Reap()
+		if !ok || !d.out.died(pid) && !d.probeDied(pid, status) {
+			return pid, status, ok
+		}
+	}
+}
+
+func (d *superdaemon) chores() time.Duration {
+	var waits []time.Duration
+	for _, wait := range []time.Duration{d.out.chores(), d.manager.chores(), d.watchEnvDir(), d.upgradeChores()} {
+		if wait > 0 {
+			waits = append(waits, wait)
+		}
+	}
+	if len(waits) == 0 {
+		return 0
+	}
+	return slices.Min(waits)
+}
+
+// watchEnvDir says how often the envdir is read though nothing happens: every
+// second where it can change when the next auto restart is due.
+func (d *superdaemon) watchEnvDir() time.Duration {
+	if d.environment.dir != "" && d.loop.settings.autoRestart {
+		return time.Second
+	}
+	return 0
+}
