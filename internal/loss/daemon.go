@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// daemon is a start_server at work.
+type daemon struct {
+	cmd   *exec.Cmd
+	lines chan string // of the workers
+	log   bytes.Buffer
+}
+
+func start(ctx context.Context, binary string, r round, dir string) (*daemon, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	socket := "--port=127.0.0.1:0"
+	if r.network == "unix" {
+		socket = "--path=" + filepath.Join(dir, "sock")
+	}
+	d := &daemon{lines: make(chan string, 100)}
+	d.cmd = exec.Command(binary, socket, "--interval=0", "--", self, "-worker", r.worker)
+	d.cmd.Stderr = &d.log
+	// Own pipe: Wait must not close it before what the last worker said is read.
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	d.cmd.Stdout = write
+	// Ctrl-C is ours: the superdaemon is told to stop when the round is over.
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	err = d.cmd.Start()
+	write.Close()
+	if err != nil {
+		read.Close()
+		return nil, err
+	}
+	go func() {
+		defer read.Close()
+		defer close(d.lines)
+		for s := bufio.NewScanner(read); s.Scan(); {
+			d.lines <- s.Text()
+		}
+	}()
+	return d, nil
+}
+
+// serving waits for a generation that is newer.
+func (d *daemon) serving(ctx context.Context, than int) (generation int, address string, err error) {
+	err = d.await(ctx, func(line string) bool {
+		_, err := fmt.Sscanf(line, servingLine, &generation, &address)
+		return err == nil && generation > than
+	})
+	return generation, address, err
+}
+
+// swap returns the new generation when that serves and the old one has ended.
+func (d *daemon) swap(ctx context.Context, old int) (generation int, err error) {
+	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		return old, err
+	}
+	serving, stopped := false, false
+	err = d.await(ctx, func(line string) bool {
+		var g int
+		var address string
+		if _, err := fmt.Sscanf(line, servingLine, &g, &address); err == nil && g > old {
+			generation, serving = g, true
+		}
+		stopped = stopped || line == fmt.Sprintf(stoppedLine, old)
+		return serving && stopped
+	})
+	return generation, err
+}
+
+// await reads lines until one of them is the wanted one.
+func (d *daemon) await(ctx context.Context, wanted func(line string) bool) error {
+	timeout := time.After(patience)
+	for {
+		select {
+		case line, ok := <-d.lines:
+			if !ok {
+				return errors.New("start_server has ended")
+			}
+			if wanted(line) {
+				return nil
+			}
+		case <-timeout:
+			return errors.New("nothing happens any more")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// end stops the superdaemon. What it and the workers have logged is part of the error if something went wrong, a data
+// race included.
+func (d *daemon) end() error {
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	go func() {
+		for range d.lines { // lets the workers end that still have something to say
+		}
+	}()
+	timer := time.AfterFunc(patience, func() { d.cmd.Process.Kill() })
+	err := d.cmd.Wait()
+	timer.Stop()
+	log := d.log.String()
+	if err == nil && strings.Contains(log, "DATA RACE") {
+		err = errors.New("data race")
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, log)
+	}
+	return nil
+}
