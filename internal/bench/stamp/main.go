@@ -1,0 +1,46 @@
+//go:build linux
+
+// Command stamp is the smallest worker: it enters in the diary when its main begins and when it gets TERM, and says
+// READY=1 in between where somebody wants to hear it. With STAMP_LINGER set it does not go on TERM.
+package main
+
+import (
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/bench/diary"
+)
+
+func main() {
+	begin := diary.Now()
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, unix.SIGTERM)
+	if err := diary.Write("main", begin); err != nil {
+		os.Exit(1)
+	}
+	if err := ready(os.Getenv("NOTIFY_SOCKET")); err != nil {
+		os.Exit(1)
+	}
+	for {
+		<-terminated
+		diary.Write("TERM", diary.Now())
+		if os.Getenv("STAMP_LINGER") == "" {
+			return
+		}
+	}
+}
+
+// ready says READY=1 by hand: package net would take longer to start than all the rest of this program.
+func ready(path string) error {
+	if path == "" {
+		return nil
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Sendto(fd, []byte("READY=1"), 0, &unix.SockaddrUnix{Name: path})
+}

@@ -1,0 +1,200 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/start-server/start-server/internal/bench/diary"
+)
+
+// patience is how long anything at all may take. It is reached only when something hangs.
+const patience = 20 * time.Second
+
+// superdaemon is a start_server under measurement.
+type superdaemon struct {
+	cmd      *exec.Cmd
+	folder   string
+	diary    <-chan diary.Entry
+	close    func()
+	began    time.Duration // when it was executed, on CLOCK_MONOTONIC
+	finished chan error
+	missed   int // HUPs that nothing came of
+}
+
+var errNothing = errors.New("nothing")
+
+// start executes program with the options, to run the worker. Its files are in a folder of their own.
+func start(program string, options, worker []string, env ...string) (*superdaemon, error) {
+	folder, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return nil, err
+	}
+	entries, closeDiary, err := diary.Open(filepath.Join(folder, "diary"))
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(folder))
+	}
+	log, err := os.Create(filepath.Join(folder, "log"))
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(folder))
+	}
+	defer log.Close()
+	args := worker
+	if program != "" {
+		args = append(append([]string{program}, options...), append([]string{"--"}, worker...)...)
+	}
+	s := &superdaemon{folder: folder, diary: entries, close: closeDiary, finished: make(chan error, 1)}
+	s.cmd = exec.Command(args[0], args[1:]...)
+	s.cmd.Env = append(append(os.Environ(), diary.Variable+"="+filepath.Join(folder, "diary")), env...)
+	s.cmd.Dir = folder
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that nothing of it can stay behind
+	s.began = diary.Now()
+	if err := s.cmd.Start(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(folder))
+	}
+	go func() { s.finished <- s.cmd.Wait() }()
+	return s, nil
+}
+
+// await returns when each of the wanted events has been entered, in whatever order, and drops what else there is. The
+// worker's process is none of the question: PID and At of want are filled in.
+func (s *superdaemon) await(want ...diary.Entry) ([]diary.Entry, error) {
+	return want, s.awaitFor(patience, want)
+}
+
+// awaitFor is await with a patience of its own; what has been entered is filled in even when something is missing.
+func (s *superdaemon) awaitFor(patience time.Duration, want []diary.Entry) error {
+	timeout := time.After(patience)
+	for slices.ContainsFunc(want, func(w diary.Entry) bool { return w.At == 0 }) {
+		select {
+		case e := <-s.diary:
+			for i, w := range want {
+				if w.At == 0 && w.Name == e.Name && w.Generation == e.Generation {
+					want[i] = e
+				}
+			}
+		case err := <-s.finished:
+			s.finished <- err
+			return fmt.Errorf("wait for %v: the superdaemon ended: %w\n%s", want, err, s.log())
+		case <-timeout:
+			return fmt.Errorf("wait for %v: %w in %v\n%s", want, errNothing, patience, s.log())
+		}
+	}
+	return nil
+}
+
+func (s *superdaemon) log() []byte {
+	text, _ := os.ReadFile(filepath.Join(s.folder, "log"))
+	return text[max(0, len(text)-2000):]
+}
+
+// hup sends HUP and returns when that was.
+func (s *superdaemon) hup() (time.Duration, error) {
+	at := diary.Now()
+	return at, s.cmd.Process.Signal(syscall.SIGHUP)
+}
+
+// settle waits until the status file holds so many workers, the newest of the given generation: then no start is under
+// way. It takes the option --status-file=status.
+func (s *superdaemon) settle(generation, workers int) error {
+	newest := regexp.MustCompile(`(?m)^` + strconv.Itoa(generation) + `:`)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		text, err := os.ReadFile(filepath.Join(s.folder, "status"))
+		if err == nil && newest.Match(text) && bytes.Count(text, []byte("\n")) == workers {
+			return nil
+		}
+	}
+	return fmt.Errorf("status file: never held generation %d and %d workers\n%s", generation, workers, s.log())
+}
+
+// swap is one HUP from beginning to end: from generation old to the next one, with so many workers when it is over.
+// It returns when HUP was sent, when the new worker's main began and when the old worker got TERM.
+func (s *superdaemon) swap(old, workers int) (hup, begin, term time.Duration, err error) {
+	// With --interval=0 the old worker may get its TERM before the new one's main begins.
+	want := []diary.Entry{{Name: "main", Generation: old + 1}, {Name: "TERM", Generation: old}}
+	if hup, err = s.hup(); err != nil {
+		return
+	}
+	err = s.awaitFor(3*time.Second, want)
+	if errors.Is(err, errNothing) && want[0].At == 0 {
+		// Perl's misses a HUP that arrives just before it goes to wait, until something else wakes it.
+		s.missed++
+		s.cmd.Process.Signal(syscall.SIGALRM)
+		err = s.awaitFor(patience, want)
+	}
+	if err != nil {
+		return
+	}
+	begin, term = want[0].At, want[1].At
+	err = s.settle(old+1, workers)
+	return
+}
+
+// stop ends the superdaemon and everything that it started.
+func (s *superdaemon) stop() {
+	if s.missed > 0 {
+		fmt.Fprintf(os.Stderr, "bench: %s: missed %d HUPs\n", s.cmd.Path, s.missed)
+	}
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.finished:
+	case <-time.After(2 * time.Second): // there are workers that linger
+	}
+	syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	s.close()
+	os.RemoveAll(s.folder)
+}
+
+// privateMemory is what the kernel accounts to this process alone, in bytes.
+func (s *superdaemon) privateMemory() (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	sum := 0
+	for _, line := range regexp.MustCompile(`(?m)^Private_\w+:\s+(\d+) kB`).FindAllSubmatch(text, -1) {
+		n, _ := strconv.Atoi(string(line[1])) // it matched \d+
+		sum += n << 10
+	}
+	return float64(sum), nil
+}
+
+// cpu is the time that the process itself, not its children, has spent on a processor. /proc/PID/stat counts in ticks
+// of 10 ms; schedstat has nanoseconds.
+func (s *superdaemon) cpu() (time.Duration, error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.cmd.Process.Pid))
+	if err != nil || files == nil {
+		return 0, fmt.Errorf("read /proc/%d/task/*/schedstat: %w", s.cmd.Process.Pid, errors.Join(err, os.ErrNotExist))
+	}
+	var sum time.Duration
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return 0, err
+		}
+		n, err := strconv.ParseInt(strings.Fields(string(text))[0], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read %s: %w", file, err)
+		}
+		sum += time.Duration(n)
+	}
+	return sum, nil
+}
+
+// address is where the web worker listens.
+func (s *superdaemon) address() (string, error) {
+	text, err := os.ReadFile(filepath.Join(s.folder, "address"))
+	return string(text), err
+}
