@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -16,7 +17,9 @@ import (
 
 // cast is who was started in a story.
 type cast struct {
-	home      string // the story's folder, $WORK
+	home string // the story's folder, $WORK
+
+	mu        sync.Mutex // the curtain may fall at any time
 	processes map[string]*process
 }
 
@@ -28,6 +31,18 @@ type process struct {
 }
 
 func castOf(ts *testscript.TestScript) *cast { return ts.Value(castKey{}).(*cast) }
+
+func (c *cast) enter(name string, p *process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.processes[name] = p
+}
+
+func (c *cast) member(name string) *process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.processes[name]
+}
 
 func start(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
@@ -49,14 +64,14 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 		cmd.Wait()
 		close(p.ended)
 	}()
-	castOf(ts).processes[name] = p
+	castOf(ts).enter(name, p)
 	ts.Check(os.WriteFile(ts.MkAbs(name+".pid"), fmt.Appendf(nil, "%d\n", cmd.Process.Pid), 0o666))
 }
 
 // environment is small and known, so that a worker's can be compared; HERE marks all processes of the story.
 func environment(ts *testscript.TestScript) []string {
-	env := []string{"HERE=" + castOf(ts).home}
-	for _, name := range strings.Fields("PATH HOME TMPDIR GORACE GOCOVERDIR " + ts.Getenv("PASS")) {
+	var env []string
+	for _, name := range strings.Fields("HERE PATH HOME TMPDIR GORACE GOCOVERDIR " + ts.Getenv("PASS")) {
 		if value := ts.Getenv(name); value != "" {
 			env = append(env, name+"="+value)
 		}
@@ -68,7 +83,7 @@ func end(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 1 || len(args) > 2 || neg && len(args) == 2 {
 		ts.Fatalf("usage: end NAME [STATUS]")
 	}
-	p := castOf(ts).processes[args[0]]
+	p := castOf(ts).member(args[0])
 	if p == nil {
 		ts.Fatalf("nobody was started as %s", args[0])
 	}
@@ -103,7 +118,7 @@ func signal(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no signal %s", args[0])
 	}
 	file := args[1]
-	if castOf(ts).processes[file] != nil {
+	if castOf(ts).member(file) != nil {
 		file += ".pid"
 	}
 	ts.Check(unix.Kill(pidIn(ts, file), number))
@@ -139,16 +154,27 @@ func (c *cast) sendHome() string {
 	for pid, name := range c.present() {
 		names = append(names, fmt.Sprintf("%d (%s)", pid, name))
 	}
-	for range 100 { // a superdaemon may start another one meanwhile
-		for pid := range c.present() {
+	c.kill()
+	return strings.Join(names, ", ")
+}
+
+// kill ends everybody, as often as it takes: a superdaemon may start another worker meanwhile.
+func (c *cast) kill() {
+	for range 100 {
+		present := c.present()
+		if len(present) == 0 {
+			return
+		}
+		for pid := range present {
 			unix.Kill(pid, unix.SIGKILL)
 		}
 	}
-	return strings.Join(names, ", ")
 }
 
 // present finds the processes of this story, those who left its process group included, by their environment.
 func (c *cast) present() map[int]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	found := map[int]string{}
 	for _, p := range c.processes {
 		select {

@@ -30,10 +30,14 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
+
+// limit is how long a story may take. Then all its processes are killed, and what waits for them fails.
+const limit = time.Minute
 
 // Params says how to run the stories in the folder dir, with the programs in binDir put before all others.
 func Params(dir, binDir string) testscript.Params {
@@ -46,9 +50,12 @@ func Params(dir, binDir string) testscript.Params {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", binDir+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("PATIENCE", "20s")
+			env.Setenv("HERE", env.WorkDir)
 			cast := &cast{home: env.WorkDir, processes: map[string]*process{}}
 			env.Values[castKey{}] = cast
+			curtain := time.AfterFunc(limit, func() { cast.kill() })
 			env.Defer(func() {
+				curtain.Stop()
 				if left := cast.sendHome(); left != "" {
 					env.T().Fatal("left behind: " + left)
 				}
