@@ -1,0 +1,462 @@
+//go:build systemd && linux
+
+package systemd
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/start-server/start-server/internal/load"
+)
+
+// booted is the one container that all tests use.
+var booted *container
+
+// Pdeathsig is about the thread that started the process: it must be one that lives as long as we do.
+func init() { runtime.LockOSThread() }
+
+func TestMain(m *testing.M) {
+	if url := os.Getenv("CONFORMANCE_ASK"); url != "" {
+		fatal(ask(url))
+		return
+	}
+	root := rootFolder()
+	fatal(missing(root))
+	fatal(install(root))
+	binaries, err := build()
+	fatal(err)
+	booted, err = boot(root)
+	if err == nil {
+		err = furnish(booted, binaries)
+	}
+	code := 1
+	if err == nil {
+		code = m.Run()
+	}
+	if booted != nil {
+		booted.halt()
+	}
+	os.RemoveAll(binaries)
+	fatal(err)
+	os.Exit(code)
+}
+
+func fatal(err error) {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "conformance-systemd: %s\n", strings.ReplaceAll(err.Error(), "\n", "\nconformance-systemd: "))
+		os.Exit(1)
+	}
+}
+
+// build makes the two programs in a new folder.
+func build() (string, error) {
+	folder, err := os.MkdirTemp("", "conformance")
+	if err != nil {
+		return "", err
+	}
+	const module = "github.com/start-server/start-server/"
+	packages := map[string]string{"app": module + "internal/conformance/systemd/worker"}
+	if binary := os.Getenv("START_SERVER"); binary != "" {
+		err = os.Symlink(binary, filepath.Join(folder, "start_server"))
+	} else {
+		packages["start_server"] = module + "cmd/start_server"
+	}
+	for name, pkg := range packages {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(folder, name), pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // the container has not our libraries
+		if out, failed := cmd.CombinedOutput(); failed != nil {
+			err = errors.Join(err, fmt.Errorf("go build %s: %w\n%s", pkg, failed, out))
+		}
+	}
+	return folder, err
+}
+
+// furnish puts the programs and the unit files into the container.
+func furnish(c *container, binaries string) error {
+	for _, name := range []string{"start_server", "app"} {
+		if err := c.copyIn(filepath.Join(binaries, name), "/usr/local/bin/"+name, 0o755); err != nil {
+			return err
+		}
+	}
+	units, err := filepath.Glob("testdata/*.*")
+	for _, unit := range units {
+		err = errors.Join(err, c.copyIn(unit, "/etc/systemd/system/"+filepath.Base(unit), 0o644))
+	}
+	if out, failed := c.try("systemctl", "daemon-reload"); failed != nil {
+		err = errors.Join(err, fmt.Errorf("systemctl daemon-reload: %w\n%s", failed, out))
+	}
+	return err
+}
+
+// ask is what the test binary does in the container's network: it asks once and prints the answer, or, with
+// CONFORMANCE_CLIENTS, has so many clients ask.
+func ask(address string) error {
+	if clients := os.Getenv("CONFORMANCE_CLIENTS"); clients != "" {
+		n, err := strconv.Atoi(clients)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(askOn(address, n))
+	}
+	client := http.Client{Timeout: patience}
+	response, err := client.Get("http://" + address + "/")
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(os.Stdout, response.Body)
+	return err
+}
+
+// askOn has clients ask, half of them on kept connections, until standard input ends. The first answer makes it print an
+// empty line.
+func askOn(address string, clients int) load.Result {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { io.Copy(io.Discard, os.Stdin); cancel() }()
+	var answered sync.Once
+	target := load.Target{Network: "tcp", Address: address, Pause: time.Millisecond}
+	target.Check = func(r *http.Response, body []byte) error {
+		answered.Do(func() { fmt.Println() })
+		if r.StatusCode != http.StatusOK {
+			return errors.New(r.Status)
+		}
+		return nil
+	}
+	kept := make(chan load.Result)
+	go func() { kept <- load.Run(ctx, target, clients/2, true) }()
+	result := load.Run(ctx, target, clients-clients/2, false)
+	result.Add(<-kept)
+	return result
+}
+
+// asker is the test binary itself, in the container's network and out here in all else.
+func asker(env ...string) *exec.Cmd {
+	cmd := exec.Command("nsenter", "-t", strconv.Itoa(booted.init), "-n", os.Args[0])
+	cmd.Env = append(os.Environ(), env...)
+	return cmd
+}
+
+// answer is what the application says of itself.
+type answer struct{ generation, pid, uid int }
+
+func get(t *testing.T, address string) (a answer) {
+	t.Helper()
+	out, err := asker("CONFORMANCE_ASK=" + address).CombinedOutput()
+	if err != nil {
+		t.Fatalf("GET http://%s/: %v: %s\n%s", address, err, out, booted.run(t, "journalctl", "--no-pager", "-n", "30"))
+	}
+	if _, err := fmt.Sscan(string(out), &a.generation, &a.pid, &a.uid); err != nil {
+		t.Fatalf("GET http://%s/: %q: %v", address, out, err)
+	}
+	return a
+}
+
+// underLoad has 16 clients ask until the returned function is called, which fails the test if a request was lost.
+func underLoad(t *testing.T, address string) (end func()) {
+	t.Helper()
+	cmd := asker("CONFORMANCE_ASK="+address, "CONFORMANCE_CLIENTS=16")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	out := bufio.NewReader(stdout)
+	out.ReadString('\n') // an error comes again below
+	return func() {
+		t.Helper()
+		stdin.Close()
+		var result load.Result
+		if err := errors.Join(json.NewDecoder(out).Decode(&result), cmd.Wait()); err != nil {
+			t.Fatalf("load: %v", err)
+		}
+		t.Logf("answered %d, lost %d, slowest %v", result.Answered, result.Lost, result.Slowest)
+		if result.Lost > 0 || result.Answered == 0 {
+			t.Errorf("answered %d, lost %d: %v", result.Answered, result.Lost, result.Errors)
+		}
+	}
+}
+
+// start starts units that are stopped, and must have left nothing, at the end of the test.
+func start(t *testing.T, units ...string) {
+	t.Helper()
+	t.Cleanup(func() { stop(t, units...) })
+	booted.run(t, append([]string{"systemctl", "start"}, units...)...)
+}
+
+func stop(t *testing.T, units ...string) {
+	t.Helper()
+	booted.run(t, append([]string{"systemctl", "stop"}, units...)...)
+	for _, unit := range units {
+		if state := property(t, unit, "ActiveState"); state != "inactive" {
+			t.Errorf("%s after systemctl stop: %s", unit, state)
+		}
+		if result := property(t, unit, "Result"); result != "success" {
+			t.Errorf("%s after systemctl stop: %s", unit, result)
+		}
+	}
+	if left := processes(); len(left) > 0 {
+		t.Errorf("these outlive systemctl stop: %v", left)
+	}
+	booted.try(append([]string{"systemctl", "reset-failed"}, units...)...) // counts restarts from 0; fails where it does already
+}
+
+// processes are the command lines of start_server and app in the container, by the pids out here.
+func processes() map[string]string {
+	found := make(map[string]string)
+	want, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", booted.init))
+	links, _ := filepath.Glob("/proc/[0-9]*/ns/pid")
+	for _, link := range links {
+		if space, err := os.Readlink(link); err != nil || space != want {
+			continue
+		}
+		pid := strings.Split(link, "/")[2]
+		line, _ := os.ReadFile("/proc/" + pid + "/cmdline")
+		if strings.HasPrefix(string(line), "/usr/local/bin/") {
+			found[pid] = strings.ReplaceAll(string(line), "\x00", " ")
+		}
+	}
+	return found
+}
+
+func property(t *testing.T, unit, name string) string {
+	t.Helper()
+	return booted.run(t, "systemctl", "show", "-P", name, unit)
+}
+
+// eventually waits until the condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not in %v: %s\n%s", patience, what, booted.run(t, "journalctl", "--no-pager", "-n", "30"))
+		}
+	}
+}
+
+// gate keeps workers from getting ready until the returned function is called.
+func gate(t *testing.T) (open func()) {
+	t.Helper()
+	if err := os.WriteFile(booted.path("/run/gate"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	open = func() { os.Remove(booted.path("/run/gate")) }
+	t.Cleanup(open)
+	return open
+}
+
+const (
+	app     = "127.0.0.1:8080"
+	dynamic = "127.0.0.1:80"
+)
+
+func TestStartReturnsWhenReady(t *testing.T) {
+	open := gate(t)
+	t.Cleanup(func() { stop(t, "app.service") })
+	cmd := booted.command("systemctl", "start", "app.service")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a worker", func() bool { return len(processes()) == 2 })
+	if state := property(t, "app.service", "ActiveState"); state != "activating" {
+		t.Errorf("while the first worker is not ready: %s", state)
+	}
+	open()
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("systemctl start: %v", err)
+	}
+	if a := get(t, app); a.generation != 1 {
+		t.Errorf("answered by generation %d", a.generation)
+	}
+	if text := property(t, "app.service", "StatusText"); text == "" {
+		t.Error("no StatusText")
+	}
+}
+
+func TestReloadUnderLoad(t *testing.T) {
+	start(t, "app.service")
+	end := underLoad(t, app)
+	pid := property(t, "app.service", "MainPID")
+	for generation := 2; generation <= 6; generation++ {
+		booted.run(t, "systemctl", "reload", "app.service")
+		if a := get(t, app); a.generation != generation {
+			t.Errorf("after reload %d: answered by generation %d", generation-1, a.generation)
+		}
+	}
+	end()
+	if now := property(t, "app.service", "MainPID"); now != pid {
+		t.Errorf("MainPID was %s, is %s", pid, now)
+	}
+}
+
+func TestReloadReturnsWhenReady(t *testing.T) {
+	start(t, "app.service")
+	end := underLoad(t, app)
+	open := gate(t)
+	cmd := booted.command("systemctl", "reload", "app.service")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a second worker", func() bool { return len(processes()) == 3 })
+	if state := property(t, "app.service", "ActiveState"); state != "reloading" {
+		t.Errorf("while the new worker is not ready: %s", state)
+	}
+	if a := get(t, app); a.generation != 1 {
+		t.Errorf("while the new worker is not ready: answered by generation %d", a.generation)
+	}
+	open()
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("systemctl reload: %v", err)
+	}
+	if a := get(t, app); a.generation != 2 {
+		t.Errorf("after the reload: answered by generation %d", a.generation)
+	}
+	end()
+}
+
+func TestSocketUnit(t *testing.T) {
+	start(t, "app.socket")
+	t.Cleanup(func() { booted.run(t, "systemctl", "stop", "app.socket", "app.service") })
+	if state := property(t, "app.service", "ActiveState"); state != "inactive" {
+		t.Errorf("before the first connection: %s", state)
+	}
+	first := get(t, app)
+	end := underLoad(t, app)
+	booted.run(t, "systemctl", "reload", "app.service")
+	if a := get(t, app); a.generation != 2 {
+		t.Errorf("after a reload: answered by generation %d", a.generation)
+	}
+	// A stop tells everyone, and a second TERM means "now" to the worker: let the old one finish.
+	eventually(t, "the old worker is gone", func() bool { return len(processes()) == 2 })
+	booted.run(t, "systemctl", "restart", "app.service") // stop and start: connections wait in the socket
+	if a := get(t, app); a.generation != 1 || a.pid == first.pid {
+		t.Errorf("after a restart: answered by generation %d", a.generation)
+	}
+	end()
+	stop(t, "app.service")
+	if state := property(t, "app.socket", "ActiveState"); state != "active" {
+		t.Errorf("the socket after the service was stopped: %s", state)
+	}
+	if a := get(t, app); a.generation != 1 {
+		t.Errorf("after a stop: answered by generation %d", a.generation)
+	}
+}
+
+func TestDynamicUser(t *testing.T) {
+	start(t, "dynamic.service")
+	if a := get(t, dynamic); a.generation != 1 || a.uid < 61184 || a.uid > 65519 { // systemd.exec(5), DynamicUser=
+		t.Errorf("answered by generation %d of user %d", a.generation, a.uid)
+	}
+	end := underLoad(t, dynamic)
+	booted.run(t, "systemctl", "reload", "dynamic.service")
+	end()
+	if a := get(t, dynamic); a.generation != 2 {
+		t.Errorf("after a reload: answered by generation %d", a.generation)
+	}
+	text, err := os.ReadFile(booted.path("/run/dynamic/pid"))
+	if pid := property(t, "dynamic.service", "MainPID"); err != nil || strings.TrimSpace(string(text)) != pid {
+		t.Errorf("pid file: %q, %v; MainPID is %s", text, err, pid)
+	}
+	stop(t, "dynamic.service")
+	if left, _ := filepath.Glob(booted.path("/run/dynamic/*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestWatchdog(t *testing.T) {
+	folder := booted.path("/run/systemd/system/dynamic.service.d")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(folder, "watchdog.conf"), []byte("[Service]\nWatchdogSec=400ms\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(folder); booted.run(t, "systemctl", "daemon-reload") })
+	booted.run(t, "systemctl", "daemon-reload")
+	start(t, "dynamic.service")
+	for range 4 {
+		last := property(t, "dynamic.service", "WatchdogTimestampMonotonic")
+		eventually(t, "another WATCHDOG=1", func() bool { return property(t, "dynamic.service", "WatchdogTimestampMonotonic") != last })
+	}
+	if n := property(t, "dynamic.service", "NRestarts"); n != "0" {
+		t.Errorf("restarted %s times while all was well", n)
+	}
+	booted.run(t, "systemctl", "kill", "--kill-whom=main", "--signal=STOP", "dynamic.service")
+	eventually(t, "a restart by the watchdog", func() bool { return property(t, "dynamic.service", "NRestarts") == "1" })
+	eventually(t, "active again", func() bool { return property(t, "dynamic.service", "ActiveState") == "active" })
+	get(t, dynamic)
+}
+
+func TestRestartAfterKill(t *testing.T) {
+	start(t, "app.service")
+	before := property(t, "app.service", "MainPID")
+	old := processes()
+	booted.run(t, "systemctl", "kill", "--kill-whom=main", "--signal=KILL", "app.service")
+	eventually(t, "a restart", func() bool { return property(t, "app.service", "NRestarts") == "1" })
+	eventually(t, "active again", func() bool { return property(t, "app.service", "ActiveState") == "active" })
+	if now := property(t, "app.service", "MainPID"); now == before {
+		t.Errorf("MainPID is still %s", now)
+	}
+	if a := get(t, app); a.generation != 1 {
+		t.Errorf("answered by generation %d", a.generation)
+	}
+	for pid := range processes() {
+		if old[pid] != "" {
+			t.Errorf("left of the former life: %s %s", pid, old[pid])
+		}
+	}
+}
+
+func TestUpgradeKeepsMainPID(t *testing.T) {
+	start(t, "app.service")
+	end := underLoad(t, app)
+	pid := property(t, "app.service", "MainPID")
+	worker := get(t, app)
+	if err := booted.copyIn(booted.path("/usr/local/bin/start_server"), "/usr/local/bin/start_server", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	upgraded, err := os.Stat(booted.path("/usr/local/bin/start_server"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inode := strconv.FormatUint(upgraded.Sys().(*syscall.Stat_t).Ino, 10)
+	booted.run(t, "systemctl", "kill", "--kill-whom=main", "--signal=USR2", "app.service")
+	eventually(t, "the new binary runs", func() bool {
+		now, err := booted.try("stat", "-Lc", "%i", "/proc/"+pid+"/exe") // fails in the middle of the exec
+		return err == nil && now == inode
+	})
+	if now := property(t, "app.service", "MainPID"); now != pid {
+		t.Errorf("MainPID was %s, is %s", pid, now)
+	}
+	if a := get(t, app); a != worker {
+		t.Errorf("the worker was %v, is %v", worker, a)
+	}
+	booted.run(t, "systemctl", "reload", "app.service")
+	if a := get(t, app); a.generation != 2 {
+		t.Errorf("after a reload: answered by generation %d", a.generation)
+	}
+	end()
+	if n := property(t, "app.service", "NRestarts"); n != "0" {
+		t.Errorf("restarted %s times", n)
+	}
+}
