@@ -111,9 +111,6 @@ func parseSuccession(text []byte) (*succession, error) {
 	if s.Version != successionVersion {
 		return nil, fmt.Errorf("take over from a start_server: its state is of version %d, this one knows %d", s.Version, successionVersion)
 	}
-	if s.State.Old == nil {
-		s.State.Old = map[int]*worker{}
-	}
 	return s, s.check()
 }
 
@@ -127,9 +124,9 @@ func (s *succession) check() error {
 			return fmt.Errorf("take over from a start_server: descriptor %d is none of its own", fd)
 		}
 	}
-	for pid, w := range s.State.Old {
-		if w == nil || w.PID != pid || pid <= 0 {
-			return fmt.Errorf("take over from a start_server: old worker %d is not described", pid)
+	for _, w := range s.State.Old {
+		if w == nil || w.PID <= 0 {
+			return errors.New("take over from a start_server: an old worker is not described")
 		}
 	}
 	for _, sock := range s.Sockets {

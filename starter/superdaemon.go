@@ -83,6 +83,9 @@ func (d *superdaemon) activated() []*socket.Socket {
 // start starts a worker of that generation.
 func (d *superdaemon) start(generation int) (int, error) {
 	vars, _ := d.environment.read() // what is wrong was said when the settings were read
+	if d.loop.settings.autoRestart && d.loop.StartedAt > 0 && !isTrue(vars[autoRestartIntervalVariable]) {
+		vars[autoRestartIntervalVariable] = seconds(defaultAutoRestartInterval) // every worker but the first is told the default
+	}
 	files := d.handOn(vars, generation)
 	var receiver *sdnotify.Receiver
 	if d.config.ReadyTimeout > 0 {

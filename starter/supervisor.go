@@ -2,10 +2,11 @@ package starter
 
 import (
 	"cmp"
-	"maps"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/statusfile"
@@ -72,15 +73,15 @@ type outside interface {
 type state struct {
 	Phase      phase
 	Generation int
-	Candidate  *worker         // is being started; nil in the pause before the next attempt
-	Current    *worker         // serves; nil while nobody does
-	Old        map[int]*worker // by pid: everybody else who still lives
-	HUP        bool            // a HUP waits to be acted on
-	Swapping   bool            // a restart was asked for, the old ones are told to stop at its end
-	Announced  bool            // the service manager was told that we are ready
-	AttemptAt  time.Duration   // when the latest worker was started
-	StartedAt  time.Duration   // when the latest worker had started, for the auto restart
-	Due        time.Duration   // when the phases starting and delaying are over
+	Candidate  *worker       // is being started; nil in the pause before the next attempt
+	Current    *worker       // serves; nil while nobody does
+	Old        []*worker     // everybody else who still lives
+	HUP        bool          // a HUP waits to be acted on
+	Swapping   bool          // a restart was asked for, the old ones are told to stop at its end
+	Announced  bool          // the service manager was told that we are ready
+	AttemptAt  time.Duration // when the latest worker was started
+	StartedAt  time.Duration // when the latest worker had started, for the auto restart
+	Due        time.Duration // when the phases starting and delaying are over
 }
 
 // supervisor decides. It has no goroutine, no clock and makes no system call:
@@ -95,7 +96,7 @@ type supervisor struct {
 }
 
 func newSupervisor(r rules, out outside) *supervisor {
-	return &supervisor{rules: r, out: out, state: state{Old: map[int]*worker{}}}
+	return &supervisor{rules: r, out: out}
 }
 
 // turn begins a turn of the loop: what the time is and what is asked for now.
@@ -129,14 +130,14 @@ func (s *supervisor) signalled(sig syscall.Signal) {
 // exited answers the death of a child. Children that are no workers (orphans
 // that PID 1 inherits) are none of its business.
 func (s *supervisor) exited(pid, status int) {
-	switch old := s.Old[pid]; {
+	switch old := s.old(pid); {
 	case s.Candidate != nil && s.Candidate.PID == pid:
 		s.Candidate.Dead, s.Candidate.Status = true, status
 		s.Due = s.AttemptAt + max(s.rules.interval, retryPause)
 	case s.Current != nil && s.Current.PID == pid:
 		s.currentExited(pid, status)
 	case old != nil:
-		delete(s.Old, pid)
+		s.Old = slices.DeleteFunc(s.Old, func(w *worker) bool { return w == old })
 		switch {
 		case s.Phase == stopping:
 			s.out.log(msgWorkerDied(pid, status))
@@ -176,7 +177,7 @@ func (s *supervisor) ready(pid int) {
 // extend answers EXTEND_TIMEOUT_USEC from a worker: what it was given time for
 // ends no sooner than by from now.
 func (s *supervisor) extend(pid int, by time.Duration) {
-	switch c, old := s.Candidate, s.Old[pid]; {
+	switch c, old := s.Candidate, s.old(pid); {
 	case c != nil && c.PID == pid && !c.Dead:
 		s.Due = max(s.Due, s.now+by)
 	case old != nil && old.KillAt > 0:
@@ -188,10 +189,18 @@ func (s *supervisor) extend(pid int, by time.Duration) {
 func (s *supervisor) described(pid int, words string) {
 	for _, w := range s.workers() {
 		if w.PID == pid {
-			w.Words = words
+			w.Words = strings.Map(printable, words)
 			s.notify("")
 		}
 	}
+}
+
+// printable drops what a worker could do to the terminal of an operator.
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return -1
 }
 
 // passed does what is due.
@@ -290,7 +299,7 @@ func (s *supervisor) decide() {
 		s.attempt()
 	case s.rules.readyTimeout > 0:
 		s.out.log(msgNotReady(c.PID, s.rules.readyTimeout, process.SignalName(s.rules.signalOnTERM)))
-		s.Old[c.PID] = c
+		s.Old = append(s.Old, c)
 		s.tell(c, s.rules.signalOnTERM)
 		s.pause(max(s.rules.interval, retryPause))
 	default:
@@ -301,7 +310,7 @@ func (s *supervisor) decide() {
 // started makes the candidate the current worker.
 func (s *supervisor) started() {
 	if s.Current != nil {
-		s.Old[s.Current.PID] = s.Current
+		s.Old = append(s.Old, s.Current)
 	}
 	s.Current, s.Candidate = s.Candidate, nil
 	s.Current.Started = true
@@ -378,14 +387,14 @@ func (s *supervisor) stop(sig syscall.Signal) {
 	all := s.workers()
 	s.out.log(msgReceivedStop(process.SignalName(sig), process.SignalName(order), pids(all)))
 	s.Phase, s.Current, s.Candidate = stopping, nil, nil
-	s.Old = map[int]*worker{}
+	s.Old = nil
 	for _, w := range all {
 		if w.Dead { // told of by the original, which has not waited for it yet
 			s.out.log(msgWorkerDied(w.PID, w.Status))
 			s.out.forget(w.PID)
 			continue
 		}
-		s.Old[w.PID] = w
+		s.Old = append(s.Old, w)
 		s.tell(w, order)
 	}
 	s.notify("STOPPING=1")
@@ -409,7 +418,7 @@ func (s *supervisor) tell(w *worker, sig syscall.Signal) {
 }
 
 func (s *supervisor) killOverdue() {
-	for _, w := range s.oldest(s.Old) {
+	for _, w := range s.Old {
 		if w.KillAt > 0 && s.now >= w.KillAt {
 			w.KillAt = 0
 			s.out.log(msgKillTimeout(w.PID, s.rules.killTimeout))
@@ -445,7 +454,7 @@ func (s *supervisor) notify(what string) {
 
 // workers are all of them, oldest first.
 func (s *supervisor) workers() []*worker {
-	all := s.oldest(s.Old)
+	all := slices.Clone(s.Old)
 	if s.Current != nil {
 		all = append(all, s.Current)
 	}
@@ -456,13 +465,19 @@ func (s *supervisor) workers() []*worker {
 	return all
 }
 
-// untold are the old workers that were not told to stop yet, oldest first.
+// untold are the old workers that were not told to stop yet.
 func (s *supervisor) untold() []*worker {
-	return slices.DeleteFunc(s.oldest(s.Old), func(w *worker) bool { return w.Told })
+	return slices.DeleteFunc(slices.Clone(s.Old), func(w *worker) bool { return w.Told })
 }
 
-func (s *supervisor) oldest(set map[int]*worker) []*worker {
-	return slices.SortedFunc(maps.Values(set), byGeneration)
+// old is the old worker with that pid, or nil.
+func (s *supervisor) old(pid int) *worker {
+	for _, w := range s.Old {
+		if w.PID == pid {
+			return w
+		}
+	}
+	return nil
 }
 
 func byGeneration(a, b *worker) int { return cmp.Compare(a.Generation, b.Generation) }

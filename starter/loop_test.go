@@ -1,0 +1,280 @@
+package starter
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/start-server/start-server/internal/sdnotify"
+	"github.com/start-server/start-server/internal/signals"
+	"github.com/start-server/start-server/internal/statusfile"
+)
+
+// stage is a system of made-up processes in the virtual time of synctest. What
+// happens is written down with the second in which it did.
+type stage struct {
+	t        *testing.T
+	loop     *loop
+	began    time.Time
+	asked    settings
+	lives    map[int]time.Duration // generation: how long it lives by itself; 0 until it is told
+	slow     time.Duration         // how long a worker takes to end when it is told
+	deaths   chan [2]int           // pid, status
+	diary    []string
+	starting func() error
+}
+
+func newStage(t *testing.T, r rules) *stage {
+	p := &stage{t: t, began: time.Now(), lives: map[int]time.Duration{}, deaths: make(chan [2]int, 1000)}
+	if r.signalOnHUP == 0 {
+		r.signalOnHUP, r.signalOnTERM = syscall.SIGTERM, syscall.SIGTERM
+	}
+	p.loop = newLoop(newSupervisor(r, p), p, signals.NewChannels(), make(chan notice))
+	return p
+}
+
+// at does something so long after the beginning.
+func (p *stage) at(seconds float64, do func()) {
+	time.AfterFunc(time.Duration(seconds*float64(time.Second)), do)
+}
+
+func (p *stage) hup()  { p.loop.signals.HUP <- syscall.SIGHUP }
+func (p *stage) term() { p.loop.signals.Stop <- syscall.SIGTERM }
+
+func (p *stage) says(pid int, m sdnotify.Message) func() {
+	return func() { p.loop.notices <- notice{pid, m} }
+}
+
+// run plays until the stop, and compares what happened with the script.
+func (p *stage) run(script string) {
+	p.t.Helper()
+	p.loop.run(context.Background())
+	got := strings.Join(p.diary, "\n")
+	want := strings.ReplaceAll(strings.TrimSpace(script), "\t", "")
+	if diff := cmp.Diff(want, got); diff != "" {
+		p.t.Errorf("what happened (+) is not what is in the script (-):\n%s", diff)
+	}
+}
+
+// Processes: generation n has pid n.
+
+func (p *stage) start(generation int) (int, error) {
+	if p.starting != nil {
+		if err := p.starting(); err != nil {
+			return 0, err
+		}
+	}
+	if life, ok := p.lives[generation]; ok {
+		p.dies(generation, life, 256)
+	}
+	return generation, nil
+}
+
+func (p *stage) dies(pid int, after time.Duration, status int) {
+	after += time.Duration(pid) * time.Nanosecond // one after the other
+	time.AfterFunc(after, func() {
+		p.deaths <- [2]int{pid, status}
+		select {
+		case p.loop.signals.Child <- syscall.SIGCHLD:
+		default: // one waits already
+		}
+	})
+}
+
+func (p *stage) signal(pid int, sig syscall.Signal) {
+	p.log(fmt.Sprintf("(%d gets %v)", pid, sig))
+	if sig == syscall.SIGKILL {
+		p.dies(pid, 0, 9)
+	} else {
+		p.dies(pid, p.slow, 0)
+	}
+}
+
+func (p *stage) reap() (pid, status int, ok bool) {
+	select {
+	case death := <-p.deaths:
+		return death[0], death[1], true
+	default:
+		return 0, 0, false
+	}
+}
+
+func (p *stage) log(line string) {
+	p.diary = append(p.diary, fmt.Sprintf("%g %s", time.Since(p.began).Truncate(time.Millisecond).Seconds(), line))
+}
+
+func (p *stage) currentSettings() settings       { return p.asked }
+func (p *stage) chores() time.Duration           { return 0 }
+func (p *stage) forget(int)                      {}
+func (p *stage) writeStatus([]statusfile.Worker) {}
+func (p *stage) reopenLog()                      {}
+func (p *stage) notify(string)                   {}
+func (p *stage) upgrade()                        {}
+
+func TestRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second})
+		p.slow = 3 * time.Second
+		p.at(10, p.hup)
+		p.at(20, p.term)
+		p.run(`
+		0 starting new worker 1
+		10 received HUP, spawning a new worker
+		10 starting new worker 2
+		11 new worker is now running, sending TERM to old workers:1
+		11 killing old workers
+		11 (1 gets terminated)
+		14 old worker 1 died, status:0
+		20 received TERM, sending TERM to all workers:2
+		20 (2 gets terminated)
+		23 worker 2 died, status:0
+		23 exiting`)
+	})
+}
+
+func TestFailingStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: 2 * time.Second})
+		p.lives[2], p.lives[3] = time.Second, 0
+		p.at(10, p.hup)
+		p.at(11.5, p.hup) // while a start is under way
+		p.at(15.5, p.term)
+		p.run(`
+		0 starting new worker 1
+		10 received HUP, spawning a new worker
+		10 starting new worker 2
+		12 new worker 2 seems to have failed to start, exit status:256
+		12 received HUP, spawning a new worker
+		12 starting new worker 3
+		14 new worker 3 seems to have failed to start, exit status:256
+		14 starting new worker 4
+		15.5 received TERM, sending TERM to all workers:1,4
+		15.5 (1 gets terminated)
+		15.5 (4 gets terminated)
+		15.5 worker 1 died, status:0
+		15.5 worker 4 died, status:0
+		15.5 exiting`)
+	})
+}
+
+func TestDeathDuringDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second})
+		p.asked.killOldDelay = 5 * time.Second
+		p.lives[2] = 3 * time.Second
+		p.at(10, p.hup)
+		p.at(18, p.term) // cuts the delay short
+		p.run(`
+		0 starting new worker 1
+		10 received HUP, spawning a new worker
+		10 starting new worker 2
+		11 new worker is now running, sending TERM to old workers:1
+		11 sleeping 5 secs before killing old workers
+		13 worker 2 died unexpectedly with status:256, restarting
+		13 starting new worker 3
+		14 new worker is now running, sending TERM to old workers:1
+		14 sleeping 5 secs before killing old workers
+		18 received TERM, sending TERM to all workers:1,3
+		18 (1 gets terminated)
+		18 (3 gets terminated)
+		18 worker 1 died, status:0
+		18 worker 3 died, status:0
+		18 exiting`)
+	})
+}
+
+func TestAutoRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second})
+		p.asked = settings{autoRestart: true, autoRestartInterval: 10 * time.Second}
+		p.slow = 15 * time.Second
+		p.at(40, p.term)
+		p.run(`
+		0 starting new worker 1
+		11 autorestart triggered (interval=10)
+		11 starting new worker 2
+		12 new worker is now running, sending TERM to old workers:1
+		12 killing old workers
+		12 (1 gets terminated)
+		27 old worker 1 died, status:0
+		27 autorestart triggered (interval=10)
+		27 starting new worker 3
+		28 new worker is now running, sending TERM to old workers:2
+		28 killing old workers
+		28 (2 gets terminated)
+		40 received TERM, sending TERM to all workers:2,3
+		40 (2 gets terminated)
+		40 (3 gets terminated)
+		43 worker 2 died, status:0
+		55 worker 3 died, status:0
+		55 exiting`)
+	})
+}
+
+func TestReadiness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second, readyTimeout: 5 * time.Second, killTimeout: 2 * time.Second})
+		p.slow = time.Minute
+		p.at(0.25, p.says(1, sdnotify.Message{Ready: true}))
+		p.at(10, p.hup)
+		p.at(14, p.says(2, sdnotify.Message{Extend: 3 * time.Second})) // until 17
+		p.at(18, p.says(2, sdnotify.Message{Ready: true}))             // too late
+		p.at(18.5, p.says(3, sdnotify.Message{Ready: true}))
+		p.at(30, p.term)
+		p.run(`
+		0 starting new worker 1
+		10 received HUP, spawning a new worker
+		10 starting new worker 2
+		17 new worker 2 is not ready after 5 secs, sending TERM
+		17 (2 gets terminated)
+		17 starting new worker 3
+		18.5 new worker is now running, sending TERM to old workers:1
+		18.5 killing old workers
+		18.5 (1 gets terminated)
+		19 worker 2 is still there 2 secs after it was told to stop, sending KILL
+		19 (2 gets killed)
+		19 new worker 2 seems to have failed to start, exit status:9
+		20.5 worker 1 is still there 2 secs after it was told to stop, sending KILL
+		20.5 (1 gets killed)
+		20.5 old worker 1 died, status:9
+		30 received TERM, sending TERM to all workers:3
+		30 (3 gets terminated)
+		32 worker 3 is still there 2 secs after it was told to stop, sending KILL
+		32 (3 gets killed)
+		32 worker 3 died, status:9
+		32 exiting`)
+	})
+}
+
+func TestNoSpin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{})
+		p.lives[1], p.lives[2] = 0, 0
+		failures := 1
+		p.starting = func() error {
+			if p.loop.Generation == 3 && failures > 0 {
+				failures--
+				return syscall.EAGAIN
+			}
+			return nil
+		}
+		p.at(5, p.term)
+		p.run(`
+		0 starting new worker 1
+		0 worker 1 died unexpectedly with status:256, restarting
+		0.1 starting new worker 2
+		0.1 worker 2 died unexpectedly with status:256, restarting
+		0.2 failed to start a new worker: resource temporarily unavailable
+		0.3 starting new worker 4
+		5 received TERM, sending TERM to all workers:4
+		5 (4 gets terminated)
+		5 worker 4 died, status:0
+		5 exiting`)
+	})
+}

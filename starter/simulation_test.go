@@ -1,0 +1,340 @@
+package starter
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/start-server/start-server/internal/statusfile"
+)
+
+var schedules = flag.Int("schedules", 100_000, "how many random schedules the simulation plays")
+
+// TestSimulation plays random schedules of signals, deaths, readiness and
+// time, and checks after every event what must hold in each of them.
+func TestSimulation(t *testing.T) {
+	const shards = 4
+	for shard := range uint64(shards) {
+		t.Run(fmt.Sprint(shard), func(t *testing.T) {
+			t.Parallel()
+			for seed := shard; seed < uint64(*schedules); seed += shards {
+				if err := simulate(seed, func(s *supervisor) decider { return s }); err != nil {
+					t.Fatalf("seed %d: %v", seed, err)
+				}
+			}
+		})
+	}
+}
+
+// TestSimulationCatches shows that the simulation finds bugs: each of these
+// is one that a supervisor of this kind could have.
+func TestSimulationCatches(t *testing.T) {
+	for name, bug := range map[string]func(*supervisor) decider{
+		"kills the old before the new has started": func(s *supervisor) decider { return hasty{s} },
+		"forgets a HUP during a start":             func(s *supervisor) decider { return forgetful{s} },
+		"tells old workers again at each HUP":      func(s *supervisor) decider { return nagging{s} },
+		"misses deaths":                            func(s *supervisor) decider { return &deaf{supervisor: s} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := range uint64(2000) {
+				if err := simulate(seed, bug); err != nil {
+					t.Logf("seed %d: %v", seed, err)
+					return
+				}
+			}
+			t.Error("not caught in 2000 schedules")
+		})
+	}
+}
+
+// decider is the supervisor as the simulation drives it, or one with a bug.
+type decider interface {
+	turn(time.Duration, settings)
+	signalled(syscall.Signal)
+	exited(pid, status int)
+	ready(pid int)
+	passed()
+}
+
+type hasty struct{ *supervisor }
+
+func (h hasty) signalled(sig syscall.Signal) {
+	if sig == syscall.SIGHUP && h.Phase == running {
+		h.out.signal(h.Current.PID, syscall.SIGTERM)
+	}
+	h.supervisor.signalled(sig)
+}
+
+type forgetful struct{ *supervisor }
+
+func (f forgetful) signalled(sig syscall.Signal) {
+	if sig != syscall.SIGHUP || f.Phase == running {
+		f.supervisor.signalled(sig)
+	}
+}
+
+type nagging struct{ *supervisor }
+
+func (n nagging) passed() {
+	for _, w := range n.Old {
+		if n.Phase == delaying {
+			w.Told = false
+		}
+	}
+	n.supervisor.passed()
+}
+
+type deaf struct {
+	*supervisor
+	deaths int
+}
+
+func (d *deaf) exited(pid, status int) {
+	if d.deaths++; d.deaths%7 != 0 {
+		d.supervisor.exited(pid, status)
+	}
+}
+
+// world is made up: its processes live and die as the schedule wants.
+type world struct {
+	random   *rand.Rand
+	sup      *supervisor
+	children map[int]*child
+	dead     []int // not reaped yet
+	pids     int
+	status   []statusfile.Worker
+	stopping bool
+	lastHUP  bool // a HUP came, and no worker was started since
+	lines    []string
+	err      error
+}
+
+type child struct {
+	generation int
+	started    bool // was named as started in the status
+	told       int  // how often it was told to stop, the final stop not counted
+	stopTold   bool
+	stubborn   bool
+}
+
+func simulate(seed uint64, make func(*supervisor) decider) error {
+	r := rand.New(rand.NewPCG(seed, 0))
+	w := &world{random: r, children: map[int]*child{}, pids: 100}
+	w.sup = newSupervisor(randomRules(r), w)
+	d := make(w.sup)
+	asked := randomSettings(r)
+	now := time.Duration(1)
+	d.turn(now, asked)
+	w.sup.attempt()
+	steps := 5 + r.IntN(30)
+	for step := 0; w.err == nil && w.sup.Phase != stopped; step++ {
+		now += time.Duration(r.Int64N(int64(1500 * time.Millisecond)))
+		if at, ok := w.sup.wake(); ok && r.IntN(2) == 0 {
+			now = max(now, at)
+		}
+		if r.IntN(20) == 0 {
+			asked = randomSettings(r)
+		}
+		d.turn(now, asked)
+		for len(w.dead) > 0 {
+			pid := w.dead[0]
+			w.dead = w.dead[1:]
+			d.exited(pid, r.IntN(2)*256)
+		}
+		w.event(d, step >= steps)
+		d.passed()
+		w.check()
+		if step > steps+1000 {
+			w.fail("a stop does not end")
+		}
+	}
+	if w.err == nil && len(w.children) > 0 {
+		w.fail("stopped, and %d children live", len(w.children))
+	}
+	if w.err != nil {
+		return fmt.Errorf("%w\n%s", w.err, strings.Join(w.lines, "\n"))
+	}
+	return nil
+}
+
+func randomRules(r *rand.Rand) rules {
+	return rules{
+		interval:     []time.Duration{0, time.Second, 3 * time.Second}[r.IntN(3)],
+		readyTimeout: []time.Duration{0, 2 * time.Second}[r.IntN(2)],
+		killTimeout:  []time.Duration{0, 2 * time.Second}[r.IntN(2)],
+		signalOnHUP:  []syscall.Signal{syscall.SIGTERM, syscall.SIGUSR1}[r.IntN(2)],
+		signalOnTERM: syscall.SIGTERM,
+	}
+}
+
+func randomSettings(r *rand.Rand) settings {
+	return settings{
+		autoRestart:         r.IntN(4) == 0,
+		autoRestartInterval: time.Duration(1+r.IntN(10)) * time.Second,
+		killOldDelay:        []time.Duration{0, time.Second, 4 * time.Second}[r.IntN(3)],
+	}
+}
+
+// event lets one thing happen.
+func (w *world) event(d decider, end bool) {
+	if end && !w.stopping {
+		w.stopping = true
+		d.signalled([]syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}[w.random.IntN(3)])
+		return
+	}
+	pids := slices.Sorted(maps.Keys(w.children))
+	switch w.random.IntN(8) {
+	case 0, 1:
+		w.lastHUP = true
+		d.signalled(syscall.SIGHUP)
+	case 2:
+		d.signalled(syscall.SIGUSR1)
+	case 3, 4:
+		if len(pids) > 0 {
+			w.kill(pids[w.random.IntN(len(pids))])
+		}
+	case 5:
+		d.exited(99, 0) // an orphan
+	case 6:
+		if len(pids) > 0 {
+			d.ready(pids[w.random.IntN(len(pids))])
+		}
+	default: // time alone
+		if c := w.sup.Candidate; c != nil && w.random.IntN(2) == 0 {
+			d.ready(c.PID)
+		}
+	}
+	if w.stopping { // in the end even stubborn workers go
+		for pid, c := range w.children {
+			c.stubborn = c.stubborn && w.sup.rules.killTimeout > 0
+			if c.stopTold && !c.stubborn {
+				w.kill(pid)
+			}
+		}
+	}
+}
+
+// kill makes a process a zombie.
+func (w *world) kill(pid int) {
+	if w.children[pid] != nil {
+		delete(w.children, pid)
+		w.dead = append(w.dead, pid)
+	}
+}
+
+// check is what holds after every event.
+func (w *world) check() {
+	for pid := range w.children {
+		known := slices.ContainsFunc(w.sup.workers(), func(worker *worker) bool { return worker.PID == pid })
+		if !known && !slices.Contains(w.dead, pid) {
+			w.fail("child %d is not accounted for", pid)
+		}
+	}
+	if s := w.sup; s.Phase == running && s.Current == nil {
+		w.fail("running, and nobody is current")
+	}
+	if w.sup.Phase == running && w.lastHUP {
+		w.fail("a HUP was forgotten")
+	}
+	if at, ok := w.sup.wake(); ok && at <= w.sup.now && w.sup.Phase != stopped {
+		w.fail("something was due and not done")
+	}
+	if _, ok := w.sup.wake(); !ok && (w.sup.Phase == starting || w.sup.Phase == delaying) {
+		w.fail("nothing will ever end this phase")
+	}
+	for _, s := range w.status {
+		if c := w.children[s.PID]; c != nil && c.generation != s.Generation {
+			w.fail("the status is wrong about %d", s.PID)
+		}
+	}
+}
+
+func (w *world) fail(format string, args ...any) {
+	if w.err == nil {
+		w.err = fmt.Errorf(format, args...)
+	}
+}
+
+func (w *world) start(generation int) (int, error) {
+	if w.stopping {
+		w.fail("a worker is started while stopping")
+	}
+	if w.random.IntN(10) == 0 {
+		return 0, errors.New("fork failed")
+	}
+	w.lastHUP = false
+	w.pids++
+	w.children[w.pids] = &child{generation: generation, stubborn: w.random.IntN(4) == 0}
+	return w.pids, nil
+}
+
+func (w *world) signal(pid int, sig syscall.Signal) {
+	c := w.children[pid]
+	if c == nil {
+		if !slices.Contains(w.dead, pid) {
+			w.fail("%v is sent to %d, which is no child", sig, pid)
+		}
+		return
+	}
+	switch {
+	case sig == syscall.SIGKILL:
+		if c.told == 0 && !c.stopTold {
+			w.fail("%d is killed without being told", pid)
+		}
+		w.kill(pid)
+	case w.stopping:
+		c.stopTold = true
+		if !c.stubborn && w.random.IntN(3) > 0 {
+			w.kill(pid)
+		}
+	default:
+		w.told(pid, c)
+	}
+}
+
+// told checks an order to stop that is not the final one.
+func (w *world) told(pid int, c *child) {
+	c.told++
+	if c.told > 1 {
+		w.fail("%d is told to stop twice", pid)
+	}
+	newer := slices.ContainsFunc(w.status, func(s statusfile.Worker) bool {
+		return s.Generation > c.generation
+	})
+	if c.started && !newer {
+		w.fail("%d is told to stop before a newer one has started", pid)
+	}
+	if !c.stubborn && w.random.IntN(2) == 0 {
+		w.kill(pid)
+	}
+}
+
+func (w *world) forget(int) {}
+
+func (w *world) writeStatus(workers []statusfile.Worker) {
+	w.status = workers
+	for _, s := range workers {
+		if c := w.children[s.PID]; c != nil {
+			c.started = true
+		}
+	}
+}
+
+func (w *world) reopenLog() {}
+
+func (w *world) log(line string) { w.lines = append(w.lines, line) }
+
+func (w *world) notify(state string) {
+	if strings.HasPrefix(state, "READY=1") && w.sup.Current == nil {
+		w.fail("ready is said while nobody serves")
+	}
+}
+
+func (w *world) upgrade() {}
