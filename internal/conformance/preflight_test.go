@@ -17,6 +17,7 @@ var original, ours string
 
 var (
 	originalFlag = flag.String("original", "/usr/bin/start_server", "the Perl original")
+	onlyFlag     = flag.String("only", "*", "a pattern: which stories and traces")
 	oursFlag     = flag.String("ours", "", "the start_server to be judged; empty: build it")
 )
 

@@ -17,7 +17,7 @@ import (
 // TestStories runs each story under both and prints who passed. A story without a mark must pass under both; one that
 // is marked as a difference must fail under the original; and ours must pass them all.
 func TestStories(t *testing.T) {
-	files, err := filepath.Glob("../../testdata/script/*.txtar")
+	files, err := filepath.Glob("../../testdata/script/" + *onlyFlag + ".txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no stories: ", err)
 	}
