@@ -1,3 +1,5 @@
+//go:build !windows
+
 // Command start_server is a superdaemon for hot-deploying server programs.
 package main
 
