@@ -4,7 +4,6 @@ package getopt
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,15 +134,21 @@ func checkAssigned(o Option, value *string, assigned bool) (complaint string) {
 	return check(o, value)
 }
 
-// integer is Getopt::Long's PAT_INT with the newline that Perl's $ lets pass.
-var integer = regexp.MustCompile(`^[-+]?_*[0-9][0-9_]*\n?$`)
+// integer tells what Getopt::Long's PAT_INT does, [-+]?_*[0-9][0-9_]*, with the newline that Perl's $ lets pass.
+func integer(s string) bool {
+	s = strings.TrimSuffix(s, "\n")
+	if s != "" && (s[0] == '-' || s[0] == '+') {
+		s = s[1:]
+	}
+	return strings.Trim(s, "_") != "" && strings.Trim(s, "_0123456789") == ""
+}
 
 // check checks a value and brings integers into canonical form. Perl makes a float of an integer out of range; here it is invalid.
 func check(o Option, value *string) (complaint string) {
 	if o.Kind == String {
 		return ""
 	}
-	if integer.MatchString(*value) {
+	if integer(*value) {
 		digits := strings.NewReplacer("_", "", "\n", "").Replace(*value)
 		if n, err := strconv.Atoi(digits); err == nil {
 			*value = strconv.Itoa(n)

@@ -5,7 +5,6 @@ package portspec
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
 )
@@ -22,46 +21,66 @@ type Port struct {
 // IPv6 reports whether the host is an IPv6 address.
 func (p Port) IPv6() bool { return strings.Contains(p.Host, ":") }
 
-// The two patterns of Server::Starter 0.35. Perl's \s has the vertical tab, Go's has not.
-var (
-	space    = `[\t\n\v\f\r ]*`
-	tail     = `(u?)([0-9]+)(?:` + space + `=([0-9]+))?` + space + `$`
-	bare     = regexp.MustCompile(`^` + space + tail)
-	withHost = regexp.MustCompile(`^` + space + `(?:\[` + space + `)?([^\]]*)` + space + `(?:\]` + space + `)?:` + space + tail)
-)
+// space is Perl's \s.
+const space = "\t\n\v\f\r "
 
 // Parse reads one --port value as Server::Starter 0.35 does. What that hands to the resolver in vain (no host at all, a host that
 // would break SERVER_STARTER_PORT) and a number that is too large for a port or a descriptor are errors; each quotes s.
 func Parse(s string) (Port, error) {
-	if m := bare.FindStringSubmatch(s); m != nil {
-		return port(s, "", m[1], m[2], m[3])
+	if t, ok := parseTail(s); ok {
+		return port(s, "", t)
 	}
-	m := withHost.FindStringSubmatch(s)
-	if m == nil {
+	colon := strings.LastIndex(s, ":")
+	t, ok := parseTail(s[colon+1:])
+	if colon < 0 || !ok {
 		return Port{}, fmt.Errorf("invalid ``port'' value: %q", s)
 	}
-	host := strings.Trim(m[1], "\t\n\v\f\r ")
-	if err := checkHost(host); err != nil {
+	host, err := parseHost(s[:colon])
+	if err != nil {
 		return Port{}, fmt.Errorf("invalid ``port'' value: %q: %w", s, err)
 	}
-	return port(s, host, m[2], m[3], m[4])
+	return port(s, host, t)
 }
 
-func port(s, host, u, number, descriptor string) (Port, error) {
-	p := Port{Key: number, Host: host, UDP: u != "", FD: -1}
+// tail is the part without the host: [u]number[=descriptor].
+type tail struct {
+	udp                bool
+	number, descriptor string
+}
+
+func parseTail(s string) (t tail, ok bool) {
+	s, t.udp = strings.CutPrefix(strings.Trim(s, space), "u")
+	number, descriptor, wished := strings.Cut(s, "=")
+	t.number, t.descriptor = strings.TrimRight(number, space), descriptor
+	return t, digits(t.number) && (!wished || digits(descriptor))
+}
+
+func digits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}
+
+// parseHost takes the brackets off; one of them is enough for the original.
+func parseHost(s string) (string, error) {
+	s = strings.TrimPrefix(strings.Trim(s, space), "[")
+	host := strings.Trim(strings.TrimSuffix(s, "]"), space)
+	return host, checkHost(host)
+}
+
+func port(s, host string, t tail) (Port, error) {
+	p := Port{Key: t.number, Host: host, UDP: t.udp, FD: -1}
 	if host != "" {
-		p.Key = host + ":" + number
+		p.Key = host + ":" + t.number
 	}
 	if p.IPv6() {
-		p.Key = "[" + host + "]:" + number
+		p.Key = "[" + host + "]:" + t.number
 	}
-	n, err := strconv.ParseUint(number, 10, 16)
+	n, err := strconv.ParseUint(t.number, 10, 16)
 	if err != nil {
 		return Port{}, fmt.Errorf("invalid ``port'' value: %q: port out of range (0 to 65535)", s)
 	}
 	p.Port = int(n)
-	if descriptor != "" {
-		n, err := strconv.ParseUint(descriptor, 10, 31)
+	if t.descriptor != "" {
+		n, err := strconv.ParseUint(t.descriptor, 10, 31)
 		if err != nil {
 			return Port{}, fmt.Errorf("invalid ``port'' value: %q: file descriptor out of range", s)
 		}
@@ -81,7 +100,7 @@ func checkHost(host string) error {
 		return nil
 	}
 	// ";" and "=" are the separators of SERVER_STARTER_PORT, "/" begins a path there.
-	odd := func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(";=/[", r) }
+	odd := func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(";=/[]", r) }
 	if strings.ContainsFunc(host, odd) {
 		return fmt.Errorf("%q is no host name", host)
 	}
