@@ -206,7 +206,7 @@ func (l *log) close() {
 	if !l.write() && writable(logFarewell) {
 		l.write()
 	}
-	if l.Command == "" {
+	if l.Command == "" || l.startedAt.IsZero() && l.PID == 0 { // never in use
 		return
 	}
 	if l.PID == 0 { // what is in the pipe wants a reader yet
