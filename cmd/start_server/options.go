@@ -23,25 +23,25 @@ const version = "1.0.0"
 // options are those of the original, in its order, and then our own, which are marked
 // exact: they take no part in abbreviation.
 type options struct {
-	Ports               []string `long:"port" unquote:"false" value-name:"(port|host:port|port=fd|host:port=fd)" description:"TCP port to listen to, at 0.0.0.0 where no host is given; [addr]:port for IPv6. With fd the socket is placed at that descriptor. A u before the port number (u443) means UDP. Repeatable (default: none)"`
-	Paths               []string `long:"path" unquote:"false" value-name:"path" description:"unix socket to listen to, mode 0777. Repeatable (default: none)"`
-	Dir                 string   `long:"dir" unquote:"false" value-name:"path" description:"the program runs there (default: where start_server was started)"`
-	Interval            int      `long:"interval" default:"1" default-mask:"-" value-name:"seconds" description:"a new worker that is alive after so long has started; a failing one is retried once per interval (default: 1)"`
-	SignalOnHUP         string   `long:"signal-on-hup" unquote:"false" value-name:"SIGNAL" description:"what old workers get after a HUP (default: TERM)"`
-	SignalOnTERM        string   `long:"signal-on-term" unquote:"false" value-name:"SIGNAL" description:"what workers get after a TERM (default: TERM)"`
-	PIDFile             string   `long:"pid-file" unquote:"false" value-name:"file" description:"holds the pid, locked as long as start_server lives (default: none)"`
-	StatusFile          string   `long:"status-file" unquote:"false" value-name:"file" description:"holds a line generation:pid for each worker that has started (default: none)"`
-	EnvDir              string   `long:"envdir" unquote:"false" value-name:"dir" description:"each file in it is a variable for the workers, read before every start (default: $ENVDIR)"`
-	LogFile             string   `long:"log-file" unquote:"false" value-name:"(file|\"| cmd args\")" description:"standard output and error of start_server and workers are appended to the file, opened anew at HUP, or go to the command (default: they stay)"`
-	Daemonize           bool     `long:"daemonize" description:"detach from the terminal; must come with --log-file"`
-	AutoRestart         bool     `long:"enable-auto-restart" description:"restart by time (default: $ENABLE_AUTO_RESTART)"`
-	AutoRestartInterval *int     `long:"auto-restart-interval" value-name:"seconds" description:"how often (default: $AUTO_RESTART_INTERVAL, else 360)"`
-	KillOldDelay        *int     `long:"kill-old-delay" value-name:"seconds" description:"wait so long between the start of a new worker and the signal to the old ones (default: $KILL_OLD_DELAY, else 5 with --enable-auto-restart, else 0)"`
-	Backlog             int      `long:"backlog" value-name:"size" description:"connections that may wait to be accepted (default: SOMAXCONN)"`
-	Restart             bool     `long:"restart" description:"with --pid-file and --status-file: send HUP to a running start_server and return when the old generations are gone"`
-	Stop                bool     `long:"stop" description:"with --pid-file: send TERM to a running start_server and return when it is gone"`
-	Help                bool     `long:"help" description:"print this and exit"`
-	Version             bool     `long:"version" description:"print the version and exit"`
+	Ports               []string   `long:"port" unquote:"false" value-name:"(port|host:port|port=fd|host:port=fd)" description:"TCP port to listen to, at 0.0.0.0 where no host is given; [addr]:port for IPv6. With fd the socket is placed at that descriptor. A u before the port number (u443) means UDP. Repeatable (default: none)"`
+	Paths               []string   `long:"path" unquote:"false" value-name:"path" description:"unix socket to listen to, mode 0777. Repeatable (default: none)"`
+	Dir                 string     `long:"dir" unquote:"false" value-name:"path" description:"the program runs there (default: where start_server was started)"`
+	Interval            int        `long:"interval" default:"1" default-mask:"-" value-name:"seconds" description:"a new worker that is alive after so long has started; a failing one is retried once per interval (default: 1)"`
+	SignalOnHUP         signalName `long:"signal-on-hup" unquote:"false" value-name:"SIGNAL" description:"what old workers get after a HUP (default: TERM)"`
+	SignalOnTERM        signalName `long:"signal-on-term" unquote:"false" value-name:"SIGNAL" description:"what workers get after a TERM (default: TERM)"`
+	PIDFile             string     `long:"pid-file" unquote:"false" value-name:"file" description:"holds the pid, locked as long as start_server lives (default: none)"`
+	StatusFile          string     `long:"status-file" unquote:"false" value-name:"file" description:"holds a line generation:pid for each worker that has started (default: none)"`
+	EnvDir              string     `long:"envdir" unquote:"false" value-name:"dir" description:"each file in it is a variable for the workers, read before every start (default: $ENVDIR)"`
+	LogFile             string     `long:"log-file" unquote:"false" value-name:"(file|\"| cmd args\")" description:"standard output and error of start_server and workers are appended to the file, opened anew at HUP, or go to the command (default: they stay)"`
+	Daemonize           bool       `long:"daemonize" description:"detach from the terminal; must come with --log-file"`
+	AutoRestart         bool       `long:"enable-auto-restart" description:"restart by time (default: $ENABLE_AUTO_RESTART)"`
+	AutoRestartInterval *int       `long:"auto-restart-interval" value-name:"seconds" description:"how often (default: $AUTO_RESTART_INTERVAL, else 360)"`
+	KillOldDelay        *int       `long:"kill-old-delay" value-name:"seconds" description:"wait so long between the start of a new worker and the signal to the old ones (default: $KILL_OLD_DELAY, else 5 with --enable-auto-restart, else 0)"`
+	Backlog             int        `long:"backlog" value-name:"size" description:"connections that may wait to be accepted (default: SOMAXCONN)"`
+	Restart             bool       `long:"restart" description:"with --pid-file and --status-file: send HUP to a running start_server and return when the old generations are gone"`
+	Stop                bool       `long:"stop" description:"with --pid-file: send TERM to a running start_server and return when it is gone"`
+	Help                bool       `long:"help" description:"print this and exit"`
+	Version             bool       `long:"version" description:"print the version and exit"`
 
 	ReadyTimeout     *int `long:"ready-timeout" exact:"yes" value-name:"seconds" description:"a new worker has started when it says READY=1 on $NOTIFY_SOCKET, sd_notify(3), and has failed when it does not in so long (default: --interval decides)"`
 	KillTimeout      *int `long:"kill-timeout" exact:"yes" value-name:"seconds" description:"a worker that still lives so long after it was told to stop gets KILL (default: nobody is killed)"`
@@ -78,12 +78,18 @@ func parse(argv []string, stderr io.Writer) (o options, parser *flags.Parser, pr
 	if len(complaints) > 0 {
 		return o, nil, nil, errUsage
 	}
-	parser = flags.NewNamedParser("start_server", flags.PassDoubleDash)
-	parser.Usage = "[options] -- server-prog server-arg1 server-arg2 ..."
-	if _, err = parser.AddGroup("Options", "", &o); err == nil {
+	parser, err = newParser(&o)
+	if err == nil {
 		_, err = parser.ParseArgs(words)
 	}
 	return o, parser, program, err
+}
+
+func newParser(o *options) (*flags.Parser, error) {
+	parser := flags.NewNamedParser("start_server", flags.PassDoubleDash)
+	parser.Usage = "[options] -- server-prog server-arg1 server-arg2 ..."
+	_, err := parser.AddGroup("Options", "", o)
+	return parser, err
 }
 
 // run is the command: it returns the exit status.
@@ -100,6 +106,9 @@ func run(argv []string, stdout, stderr io.Writer) int {
 }
 
 func execute(argv []string, stdout, stderr io.Writer) error {
+	if completing() {
+		return complete(argv, stdout)
+	}
 	o, parser, program, err := parse(argv, stderr)
 	if err != nil {
 		return err
@@ -140,11 +149,11 @@ func (o options) config(program []string) (starter.Config, error) {
 	c.Ports, c.Paths, c.Backlog = o.Ports, o.Paths, o.Backlog
 	c.Dir, c.EnvDir = o.Dir, o.EnvDir
 	c.Interval = time.Duration(o.Interval) * time.Second
-	if isTrue(o.SignalOnHUP) {
-		c.SignalOnHUP = o.SignalOnHUP
+	if isTrue(string(o.SignalOnHUP)) {
+		c.SignalOnHUP = string(o.SignalOnHUP)
 	}
-	if isTrue(o.SignalOnTERM) {
-		c.SignalOnTERM = o.SignalOnTERM
+	if isTrue(string(o.SignalOnTERM)) {
+		c.SignalOnTERM = string(o.SignalOnTERM)
 	}
 	c.AutoRestart = o.AutoRestart
 	c.AutoRestartInterval = duration(o.AutoRestartInterval)
