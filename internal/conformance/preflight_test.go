@@ -75,7 +75,7 @@ func preflight() error {
 func build(home string) error {
 	original, ours = filepath.Join(home, "original"), filepath.Join(home, "ours")
 	for dir, program := range map[string]string{original: *originalFlag, ours: *oursFlag} {
-		args := []string{"build", "-o", dir + "/", "../../testdata/worker"}
+		args := []string{"build", "-o", dir + "/", "../../testdata/worker", "../../testdata/hello"}
 		if program == "" {
 			args = append(args, "../../cmd/start_server")
 		}

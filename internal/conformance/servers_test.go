@@ -1,0 +1,177 @@
+//go:build conformance
+
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/start-server/start-server/internal/load"
+)
+
+// server is a program that people run under start_server.
+type server struct {
+	name    string
+	options []string // of start_server, of both
+	ours    []string // and of ours alone: the original has nothing of the kind
+	program []string // SERVERS stands for the folder with their files, DIR for the one of this run
+	ports   int      // 1, or 2 for one that listens twice
+	never   bool     // it must not lose a single request under ours
+}
+
+var servers = []server{
+	{name: "Starlet", program: words("plackup -s Starlet --max-workers=3 SERVERS/app.psgi"), never: true},
+	{name: "Starman", options: words("--signal-on-hup=QUIT --signal-on-term=QUIT"),
+		program: words("starman --workers=3 SERVERS/app.psgi")},
+	{name: "h2o", program: words("h2o -c DIR/h2o.conf"), ports: 2, never: true},
+	{name: "Net::Server::SS::PreFork", program: words("perl SERVERS/prefork.pl")},
+	{name: "gunicorn", ours: words("--socket-activation"),
+		program: words("gunicorn --workers=2 --chdir=SERVERS app:app")},
+	{name: "Go, listener/graceful", program: words("hello"), never: true},
+	{name: "Python", program: words("/usr/bin/python3 SERVERS/worker.py")},
+}
+
+func words(line string) []string { return strings.Fields(line) }
+
+const (
+	swaps   = 10
+	clients = 3 // for each port
+)
+
+// TestServers takes each server through ten HUPs under load, under both, and counts the requests that were lost.
+//
+// The rule: a server that finishes what it has accepted loses none under ours. The others lose some by themselves when
+// they are told to go, more or fewer from run to run; ours may be above the original by what chance explains, three times the
+// square root of the greater number.
+func TestServers(t *testing.T) {
+	t.Cleanup(func() { t.Log("\n" + lossTable()) })
+	slot := make(chan struct{}, 2)
+	t.Run("under load", func(t *testing.T) {
+		for i := range servers {
+			t.Run(servers[i].name, func(t *testing.T) {
+				t.Parallel()
+				slot <- struct{}{}
+				defer func() { <-slot }()
+				servers[i].judge(t)
+			})
+		}
+	})
+}
+
+// lost has a line for each server.
+var lost sync.Map
+
+func lossTable() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-26s %-24s %s\n", "lost of sent, 10 HUPs", "original", "ours")
+	for _, s := range servers {
+		if row, ok := lost.Load(s.name); ok {
+			b.WriteString(row.(string))
+		}
+	}
+	return b.String()
+}
+
+func (s server) judge(t *testing.T) {
+	var theirs, mine load.Result
+	var both sync.WaitGroup
+	if s.ours == nil {
+		both.Go(func() { theirs = s.swap(t, original) })
+	}
+	both.Go(func() { mine = s.swap(t, ours) })
+	both.Wait()
+	column := func(r load.Result) string { return fmt.Sprintf("%d of %d", r.Lost, r.Sent) }
+	left := column(theirs)
+	if s.ours != nil {
+		left = "not possible"
+	}
+	lost.Store(s.name, fmt.Sprintf("%-26s %-24s %s\n", s.name, left, column(mine)))
+	chance := 3 * int(math.Ceil(math.Sqrt(float64(max(mine.Lost, theirs.Lost)))))
+	switch {
+	case s.never && mine.Lost > 0:
+		t.Errorf("lost %s: %v", column(mine), mine.Errors)
+	case s.ours == nil && mine.Lost > theirs.Lost+chance:
+		t.Errorf("lost %s: %v; under the original %s: %v", column(mine), mine.Errors, left, theirs.Errors)
+	}
+}
+
+// swap runs the server under the start_server in binDir, through all swaps, and tells what its clients saw.
+func (s server) swap(t *testing.T, binDir string) load.Result {
+	dir := t.TempDir()
+	ports := make([]string, max(s.ports, 1))
+	args := append([]string{}, s.options...)
+	if binDir == ours {
+		args = append(args, s.ours...)
+	}
+	for i := range ports {
+		ports[i] = freePort(t)
+		args = append(args, "--port=127.0.0.1:"+ports[i])
+	}
+	d := newSuperdaemon(t, binDir, dir)
+	d.start(append(append(args, "--"), s.command(t, dir, ports)...)...)
+	d.awaitStatus(`^1:\d+\n$`)
+	d.awaitAnswer("127.0.0.1:" + ports[0])
+
+	ctx, stop := context.WithCancel(t.Context())
+	results := make(chan load.Result)
+	for _, port := range ports {
+		target := load.Target{Network: "tcp", Address: "127.0.0.1:" + port, Pause: 5 * time.Millisecond}
+		go func() { results <- load.Run(ctx, target, clients, false) }()
+	}
+	for n := range swaps {
+		d.signal("HUP")
+		d.awaitStatus(fmt.Sprintf(`^%d:\d+\n$`, n+2))
+	}
+	stop()
+	var total load.Result
+	for range ports {
+		total.Add(<-results)
+	}
+	d.stop()
+	return total
+}
+
+// command fills in what is different from run to run.
+func (s server) command(t *testing.T, dir string, ports []string) []string {
+	files, err := filepath.Abs("testdata/servers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := strings.NewReplacer("SERVERS", files, "DIR", dir, "PORT1", ports[0], "PORT2", ports[len(ports)-1])
+	if s.name == "h2o" {
+		conf, err := os.ReadFile("testdata/servers/h2o.conf")
+		if err == nil {
+			err = os.WriteFile(dir+"/h2o.conf", []byte(fill.Replace(string(conf))), 0o666)
+		}
+		if err == nil {
+			err = os.WriteFile(dir+"/index.html", []byte("hello\n"), 0o666)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var command []string
+	for _, word := range s.program {
+		command = append(command, fill.Replace(word))
+	}
+	return command
+}
+
+// freePort finds a TCP port that nobody uses: what listens must know its number beforehand.
+func freePort(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}

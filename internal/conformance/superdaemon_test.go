@@ -1,0 +1,130 @@
+//go:build conformance
+
+package conformance
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/load"
+)
+
+// patience is how long a test waits for anything.
+const patience = 30 * time.Second
+
+// superdaemon is a start_server, ours or the original, that runs in a folder of its own with the files pid, status
+// and log there.
+type superdaemon struct {
+	t      *testing.T
+	binDir string
+	dir    string
+	cmd    *exec.Cmd
+	ended  chan struct{}
+}
+
+func newSuperdaemon(t *testing.T, binDir, dir string) *superdaemon {
+	return &superdaemon{t: t, binDir: binDir, dir: dir}
+}
+
+// start starts start_server with these arguments.
+func (d *superdaemon) start(args ...string) {
+	d.run(append([]string{d.binDir + "/start_server", "--pid-file=pid", "--status-file=status"}, args...)...)
+}
+
+func (d *superdaemon) run(args ...string) {
+	log, err := os.OpenFile(d.file("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer log.Close()
+	d.cmd = d.command(args...)
+	d.cmd.Stdout, d.cmd.Stderr = log, log
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := d.cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	cmd := d.cmd
+	d.ended = ended
+	go func() {
+		cmd.Wait()
+		close(ended)
+	}()
+	d.t.Cleanup(func() { unix.Kill(-cmd.Process.Pid, unix.SIGKILL) })
+}
+
+// command is one that runs in the folder, with the programs beside start_server in PATH.
+func (d *superdaemon) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = d.dir
+	cmd.Env = append(os.Environ(), "PATH="+d.binDir+":/usr/sbin:/usr/bin:/sbin:/bin")
+	return cmd
+}
+
+func (d *superdaemon) file(name string) string { return filepath.Join(d.dir, name) }
+
+func (d *superdaemon) signal(name string) {
+	if err := d.cmd.Process.Signal(unix.SignalNum("SIG" + name)); err != nil {
+		d.t.Error(err)
+	}
+}
+
+// stop ends it with TERM; it must end without an error.
+func (d *superdaemon) stop() {
+	d.signal("TERM")
+	d.awaitEnd()
+}
+
+func (d *superdaemon) awaitEnd() {
+	select {
+	case <-d.ended:
+		if !d.cmd.ProcessState.Success() {
+			d.t.Errorf("%s: %v; its log:\n%s", d.binDir, d.cmd.ProcessState, d.read("log"))
+		}
+	case <-time.After(patience):
+		d.t.Errorf("%s does not end; its log:\n%s", d.binDir, d.read("log"))
+	}
+}
+
+func (d *superdaemon) read(name string) string {
+	text, _ := os.ReadFile(d.file(name))
+	return string(text)
+}
+
+func (d *superdaemon) awaitStatus(pattern string) { d.await("status", pattern) }
+
+func (d *superdaemon) await(name, pattern string) {
+	wanted := regexp.MustCompile(pattern)
+	d.until(func() bool { return wanted.MatchString(d.read(name)) }, name+" matches "+pattern)
+}
+
+// awaitAnswer waits until somebody serves at the TCP address: a server may take longer than the interval.
+func (d *superdaemon) awaitAnswer(address string) {
+	d.until(func() bool {
+		ctx, stop := context.WithCancel(context.Background())
+		defer stop()
+		target := load.Target{Network: "tcp", Address: address, Timeout: time.Second}
+		target.Pause = time.Millisecond
+		time.AfterFunc(time.Millisecond, stop)
+		return load.Run(ctx, target, 1, false).Answered > 0
+	}, "answers at "+address)
+}
+
+func (d *superdaemon) until(condition func() bool, what string) {
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			d.t.Errorf("%s: never came to pass: %s; status:\n%s\nlog:\n%s", d.binDir, what, d.read("status"),
+				strings.TrimSpace(d.read("log")))
+			return
+		}
+	}
+}
