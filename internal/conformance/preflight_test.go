@@ -21,8 +21,10 @@ var (
 	oursFlag     = flag.String("ours", "", "the start_server to be judged; empty: build it")
 )
 
-// needs are the Debian packages and a file by which each is known.
-var needs = []struct{ pkg, file string }{
+// need is a Debian package and a file by which it is known.
+type need struct{ pkg, file string }
+
+var needs = []need{
 	{"libserver-starter-perl", "/usr/bin/start_server"},
 	{"starlet", "/usr/share/perl5/Starlet/Server.pm"},
 	{"starman", "/usr/bin/starman"},
@@ -69,6 +71,16 @@ func preflight() error {
 		return fmt.Errorf("conformance: must run as root: the tests as PID 1 need unshare(1)")
 	}
 	return nil
+}
+
+func TestPreflight(t *testing.T) {
+	defer func(all []need) { needs = all }(needs)
+	needs = append([]need{{"no-such-package", "/no/such/file"}, {"nor-this", "/no/such/file"}}, needs...)
+	want := "conformance: missing packages: no-such-package nor-this\n" +
+		"install them: apt-get install -y --no-install-recommends no-such-package nor-this"
+	if err := preflight(); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
 }
 
 // build fills home/original and home/ours.

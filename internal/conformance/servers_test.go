@@ -53,7 +53,7 @@ const (
 // square root of the greater number.
 func TestServers(t *testing.T) {
 	t.Cleanup(func() { t.Log("\n" + lossTable()) })
-	slot := make(chan struct{}, 2)
+	slot := make(chan struct{}, 3)
 	t.Run("under load", func(t *testing.T) {
 		for i := range servers {
 			t.Run(servers[i].name, func(t *testing.T) {
