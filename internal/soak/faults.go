@@ -1,0 +1,360 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// fault is something that goes wrong. Inject returns when all is set right again, which is not to say that the
+// superdaemon has got over it.
+type fault struct {
+	name   string
+	kills  int  // how many serving workers it kills; those lose what they are answering
+	swaps  bool // a new generation must come of it
+	alone  bool // no HUPs at random besides
+	inject func(*stage) error
+}
+
+var faults = []fault{
+	{name: "hup", swaps: true, inject: func(s *stage) error { return s.hup() }},
+	{name: "hup_storm", swaps: true, inject: hupStorm},
+	{name: "kill_current", kills: 1, swaps: true, alone: true, inject: killCurrent},
+	{name: "kill_current_and_hup", kills: 1, swaps: true, alone: true, inject: killCurrentAndHUP},
+	{name: "kill_old", kills: 1, swaps: true, alone: true, inject: killOld},
+	{name: "kill_new", swaps: true, alone: true, inject: killNew},
+	{name: "stop_current", inject: stopCurrent},
+	{name: "stop_new", swaps: true, alone: true, inject: stopNew},
+	{name: "late", swaps: true, alone: true, inject: late},
+	{name: "program_fails", swaps: true, inject: brokenProgram("#!/bin/sh\nexit 1\n", 0o755)},
+	{name: "program_garbage", swaps: true, inject: brokenProgram("\x7fELF and no more", 0o755)},
+	{name: "program_not_executable", swaps: true, inject: brokenProgram("", 0o644)},
+	{name: "program_gone", swaps: true, inject: programGone},
+	{name: "log_command_killed", inject: logCommandKilled},
+	{name: "log_command_stopped", inject: logCommandStopped},
+	{name: "log_folder_gone", inject: logFolderGone},
+	{name: "status_folder_gone", swaps: true, inject: statusFolderGone},
+	{name: "descriptors_run_out", swaps: true, inject: limited("--nofile", "3", "failed to start a new worker")},
+	{name: "fork_fails", swaps: true, inject: forkFails},
+	{name: "files_full", swaps: true, inject: limited("--fsize", "0", "status file")},
+	{name: "upgrade", alone: true, inject: upgrade},
+	{name: "upgrade_and_hup", swaps: true, inject: upgradeAndHUP},
+	{name: "upgrade_broken", inject: upgradeBroken},
+	{name: "stray_signals", inject: straySignals},
+	{name: "superdaemon_stopped", swaps: true, inject: superdaemonStopped},
+}
+
+// someTime is up to so many milliseconds.
+func (s *stage) someTime(milliseconds int) time.Duration {
+	return time.Duration(s.rand.IntN(milliseconds*1000)) * time.Microsecond
+}
+
+func (s *stage) hup() error { return s.cmd.Process.Signal(syscall.SIGHUP) }
+
+// current is the pid of the worker that answers.
+func (s *stage) current() (pid int, err error) {
+	err = s.until("a worker answers", func() bool { _, pid = s.ask(); return pid != 0 })
+	return pid, err
+}
+
+// second waits until there is a worker besides the given one, and returns its pid.
+func (s *stage) second(first int) (pid int, err error) {
+	err = s.until("a second worker", func() bool {
+		for _, pid = range s.named("app") {
+			if pid != first {
+				return true
+			}
+		}
+		return false
+	})
+	return pid, err
+}
+
+// later waits until the superdaemon has attempted so many generations more, as its log tells.
+func (s *stage) later(line string, times int) error {
+	before := s.logged(line)
+	return s.until(fmt.Sprintf("%d more %q", times, line), func() bool { return s.logged(line) >= before+times })
+}
+
+func hupStorm(s *stage) error {
+	for range 300 * (1 + s.rand.IntN(3)) {
+		if err := s.hup(); err != nil {
+			return err
+		}
+		time.Sleep(time.Second / 300)
+	}
+	return nil
+}
+
+func killCurrent(s *stage) error {
+	pid, err := s.current()
+	if err != nil {
+		return err
+	}
+	return syscall.Kill(pid, syscall.SIGKILL)
+}
+
+func killCurrentAndHUP(s *stage) error {
+	pid, err := s.current()
+	if err != nil {
+		return err
+	}
+	if s.rand.IntN(2) == 0 {
+		return errors.Join(syscall.Kill(pid, syscall.SIGKILL), s.hup())
+	}
+	return errors.Join(s.hup(), syscall.Kill(pid, syscall.SIGKILL))
+}
+
+// killOld kills the old worker at some moment around its end.
+func killOld(s *stage) error {
+	pid, err := s.current()
+	if err != nil {
+		return err
+	}
+	if err := s.hup(); err != nil {
+		return err
+	}
+	time.Sleep(s.someTime(40))
+	return ignoreGone(syscall.Kill(pid, syscall.SIGKILL))
+}
+
+func ignoreGone(err error) error {
+	if errors.Is(err, syscall.ESRCH) {
+		return nil
+	}
+	return err
+}
+
+// gated has HUP start a worker that is not ready before the gate is opened, and calls do with its pid.
+func (s *stage) gated(do func(pid int) error) error {
+	first, err := s.current()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.path("gate"), nil, 0o644); err != nil {
+		return err
+	}
+	defer os.Remove(s.path("gate"))
+	if err := s.hup(); err != nil {
+		return err
+	}
+	pid, err := s.second(first)
+	if err != nil {
+		return err
+	}
+	return do(pid)
+}
+
+func killNew(s *stage) error {
+	return s.gated(func(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) })
+}
+
+// stopNew stops a worker that is starting for longer than it has to get ready: TERM does not reach it, only KILL.
+func stopNew(s *stage) error {
+	return s.gated(func(pid int) error {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			return err
+		}
+		return s.later("new worker "+strconv.Itoa(pid)+" seems to have failed to start", 1)
+	})
+}
+
+// late is a worker that is not ready in time.
+func late(s *stage) error {
+	return s.gated(func(pid int) error {
+		return s.later("new worker "+strconv.Itoa(pid)+" seems to have failed to start", 1)
+	})
+}
+
+func stopCurrent(s *stage) error {
+	pid, err := s.current()
+	if err != nil {
+		return err
+	}
+	if err := ignoreGone(syscall.Kill(pid, syscall.SIGSTOP)); err != nil {
+		return err
+	}
+	time.Sleep(s.someTime(2000))
+	return ignoreGone(syscall.Kill(pid, syscall.SIGCONT))
+}
+
+// brokenProgram deploys something that does not work, and mends it after some attempts.
+func brokenProgram(text string, mode os.FileMode) func(*stage) error {
+	return func(s *stage) error {
+		if err := replaceBy(s.path("app"), []byte(text), mode); err != nil {
+			return err
+		}
+		if err := s.hup(); err != nil {
+			return err
+		}
+		return errors.Join(s.later("seems to have failed to start", 1+s.rand.IntN(3)), replace(s.path("app"), s.path("good")))
+	}
+}
+
+func programGone(s *stage) error {
+	if err := os.Remove(s.path("app")); err != nil {
+		return err
+	}
+	if err := s.hup(); err != nil {
+		return err
+	}
+	return errors.Join(s.later("seems to have failed to start", 1+s.rand.IntN(3)), replace(s.path("app"), s.path("good")))
+}
+
+func logCommandKilled(s *stage) error {
+	for range 1 + s.rand.IntN(5) {
+		for _, pid := range s.named("cat") {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+		time.Sleep(s.someTime(100))
+	}
+	return s.hup()
+}
+
+func logCommandStopped(s *stage) error {
+	pids := s.named("cat")
+	for _, pid := range pids {
+		syscall.Kill(pid, syscall.SIGSTOP)
+	}
+	s.hup()
+	time.Sleep(s.someTime(1500))
+	for _, pid := range pids {
+		syscall.Kill(pid, syscall.SIGCONT)
+	}
+	return nil
+}
+
+func logFolderGone(s *stage) error {
+	if err := os.Rename(s.path("log"), s.path("log.away")); err != nil {
+		return err
+	}
+	err := logCommandKilled(s)
+	time.Sleep(s.someTime(1500))
+	return errors.Join(err, os.Rename(s.path("log.away"), s.path("log")))
+}
+
+func statusFolderGone(s *stage) error {
+	generation, _ := s.ask()
+	if err := os.Rename(s.path("run"), s.path("run.away")); err != nil {
+		return err
+	}
+	if err := s.hup(); err != nil {
+		return err
+	}
+	err := s.until("a new generation answers", func() bool { now, _ := s.ask(); return now > generation })
+	time.Sleep(s.someTime(500))
+	err = errors.Join(err, os.Rename(s.path("run.away"), s.path("run")))
+	return errors.Join(err, s.hup())
+}
+
+// limited has the superdaemon, and not its worker, run into a limit at a HUP, and waits until its log complains.
+// The option is one of prlimit(1).
+func limited(option, limit, complaint string) func(*stage) error {
+	return func(s *stage) error {
+		old, err := s.prlimit("--raw", "--noheadings", "--output=SOFT", option)
+		if err != nil {
+			return err
+		}
+		if _, err := s.prlimit(option + "=" + limit + ":"); err != nil {
+			return err
+		}
+		err = errors.Join(s.hup(), s.later(complaint, 1))
+		time.Sleep(s.someTime(1500))
+		_, failed := s.prlimit(option + "=" + old + ":")
+		return errors.Join(err, failed, s.hup())
+	}
+}
+
+// prlimit sets or reads a limit of the superdaemon. It takes a process of the same user: root without CAP_SYS_RESOURCE, as
+// in many a container, may not.
+func (s *stage) prlimit(args ...string) (string, error) {
+	cmd := exec.Command("prlimit", append([]string{"--pid=" + strconv.Itoa(s.cmd.Process.Pid)}, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cmd.SysProcAttr.Credential}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("prlimit %v: %w: %s", args, err, out)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// forkFails needs a superdaemon that is not root's, whom RLIMIT_NPROC does not bind.
+func forkFails(s *stage) error {
+	if os.Getuid() != 0 {
+		return s.hup() // its user has other processes, and they are not to be disturbed
+	}
+	return limited("--nproc", "1", "failed to start a new worker")(s)
+}
+
+// upgrade replaces the binary and sends USR2. It returns when the new one runs.
+func upgrade(s *stage) error {
+	if err := replace(s.path("start_server"), s.path("binary")); err != nil {
+		return err
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+		return err
+	}
+	return s.until("the new binary runs", func() bool {
+		running, err1 := os.Stat(fmt.Sprintf("/proc/%d/exe", s.cmd.Process.Pid))
+		installed, err2 := os.Stat(s.path("start_server"))
+		return err1 == nil && err2 == nil && os.SameFile(running, installed)
+	})
+}
+
+func upgradeAndHUP(s *stage) error {
+	done := make(chan error, 1)
+	hups, pauses := 1+s.rand.IntN(20), make([]time.Duration, 20)
+	for i := range pauses {
+		pauses[i] = s.someTime(10)
+	}
+	go func() {
+		var err error
+		for i := range hups {
+			time.Sleep(pauses[i])
+			err = errors.Join(err, s.hup())
+		}
+		done <- err
+	}()
+	return errors.Join(upgrade(s), <-done)
+}
+
+func upgradeBroken(s *stage) error {
+	text := []string{"#!/bin/sh\nexit 1\n", "#!/bin/sh\necho 9.9\n", "\x7fELF and no more", ""}[s.rand.IntN(4)]
+	if err := replaceBy(s.path("start_server"), []byte(text), 0o755); err != nil {
+		return err
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+		return err
+	}
+	err := s.later("USR2", 1)
+	time.Sleep(s.someTime(200))
+	return errors.Join(err, replace(s.path("start_server"), s.path("binary")))
+}
+
+func straySignals(s *stage) error {
+	// Those that stop a process, like TTOU, are left out: they are for the terminal's user.
+	strays := []syscall.Signal{syscall.SIGUSR1, syscall.SIGALRM, syscall.SIGWINCH, syscall.SIGCONT, syscall.SIGPIPE,
+		syscall.SIGCHLD, syscall.SIGURG, syscall.SIGIO, syscall.SIGVTALRM, syscall.SIGPROF, syscall.SIGPWR, syscall.SIGXCPU,
+		syscall.SIGXFSZ, syscall.SIGTRAP, syscall.SIGSYS, syscall.SIGABRT, syscall.Signal(34), syscall.Signal(64)}
+	for range 100 {
+		if err := s.cmd.Process.Signal(strays[s.rand.IntN(len(strays))]); err != nil {
+			return err
+		}
+		time.Sleep(s.someTime(5))
+	}
+	return nil
+}
+
+func superdaemonStopped(s *stage) error {
+	s.signal(syscall.SIGSTOP)
+	s.hup()
+	time.Sleep(s.someTime(1000))
+	s.signal(syscall.SIGCONT)
+	return nil
+}

@@ -1,0 +1,147 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/start-server/start-server/internal/load"
+)
+
+func main() {
+	duration := flag.Duration("duration", 10*time.Minute, "begin no further step after this")
+	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()%1e6), "which faults in which order")
+	first := flag.Int("first", 0, "the step of the schedule to begin with")
+	only := flag.String("only", "", "inject only these faults, comma-separated")
+	binary := flag.String("binary", "", "the start_server to test (default: built from this tree)")
+	flag.Parse()
+	if err := soak(*binary, *duration, *seed, *first, *only); err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		os.Exit(1)
+	}
+}
+
+// tally is what became of one kind of fault.
+type tally struct {
+	load.Result
+	injected int
+	allowed  int // how many requests it might have lost
+}
+
+func soak(binary string, duration time.Duration, seed uint64, first int, only string) error {
+	chosen := slices.DeleteFunc(slices.Clone(faults), func(f fault) bool {
+		return only != "" && !slices.Contains(strings.Split(only, ","), f.name)
+	})
+	if len(chosen) == 0 {
+		return fmt.Errorf("-only %q: no such fault", only)
+	}
+	s, err := newStage(binary)
+	if s != nil {
+		defer os.RemoveAll(s.folder)
+	}
+	if err != nil {
+		return errors.Join(err, s.stop())
+	}
+	memory, begin := s.memory(), time.Now()
+	tallies := make(map[string]*tally)
+	var failures []error
+	for step := first; time.Since(begin) < duration; step++ {
+		f := schedule(chosen, seed, step)
+		s.rand = rand.New(rand.NewPCG(seed, uint64(step)))
+		fmt.Printf("%8.1fs step %d of seed %d: %s\n", time.Since(begin).Seconds(), step, seed, f.name)
+		t := tallies[f.name]
+		if t == nil {
+			t = new(tally)
+			tallies[f.name] = t
+		}
+		if err = s.step(f, t); err != nil {
+			failures = append(failures, fmt.Errorf("step %d of seed %d: %s: %w", step, seed, f.name, err))
+			if s.newest() == 0 {
+				break // it has not come back: all that follows would fail too
+			}
+		}
+	}
+	generations, memoryNow, descriptors := s.newest(), s.memory(), s.descriptors()
+	failures = append(failures, s.stop())
+	report(tallies, time.Since(begin))
+	fmt.Printf("generations %d, descriptors %d at start, %d at end, private memory %.2f MB at start, %.2f MB at end\n",
+		generations, s.baseline, descriptors, float64(memory)/1e6, float64(memoryNow)/1e6)
+	return errors.Join(failures...)
+}
+
+// schedule is the fault of a step: all of them in one order, then all of them in another.
+func schedule(chosen []fault, seed uint64, step int) fault {
+	round := rand.New(rand.NewPCG(seed, ^uint64(step/len(chosen))))
+	return chosen[round.Perm(len(chosen))[step%len(chosen)]]
+}
+
+// step injects a fault under load, with up to two HUPs at random besides, and waits until all is well again.
+func (s *stage) step(f fault, t *tally) error {
+	generation := s.newest()
+	stop := s.traffic()
+	time.Sleep(s.someTime(100))
+	hups := make(chan struct{})
+	pauses := []time.Duration{s.someTime(1000), s.someTime(1000)}[:s.rand.IntN(3)]
+	go func() {
+		defer close(hups)
+		for _, pause := range pauses {
+			if !f.alone {
+				time.Sleep(pause)
+				s.signal(syscall.SIGHUP)
+			}
+		}
+	}()
+	err := f.inject(s)
+	<-hups
+	if !f.swaps && (f.alone || len(pauses) == 0) {
+		generation-- // the same will do
+	}
+	err = errors.Join(err, s.well(generation))
+	result := stop()
+	t.Add(result)
+	t.injected++
+	t.allowed += f.kills * clients
+	if result.Lost > f.kills*clients {
+		err = errors.Join(err, fmt.Errorf("lost %d of %d requests: %v", result.Lost, result.Sent, result.Errors))
+	}
+	return err
+}
+
+// report prints the table, a line for each kind of fault.
+func report(tallies map[string]*tally, took time.Duration) {
+	fmt.Printf("\n| fault | injected | answered | lost | slowest |\n|---|---:|---:|---:|---:|\n")
+	var spared, killed tally
+	for _, f := range faults {
+		t := tallies[f.name]
+		if t == nil {
+			continue
+		}
+		fmt.Printf("| %s | %d | %d | %s | %v |\n", f.name, t.injected, t.Answered, t.loss(), t.Slowest.Round(time.Millisecond))
+		sum := &spared
+		if t.allowed > 0 {
+			sum = &killed
+		}
+		sum.Add(t.Result)
+		sum.injected += t.injected
+		sum.allowed += t.allowed
+	}
+	fmt.Printf("| **leaves a worker alive** | %d | %d | **%d** | %v |\n", spared.injected, spared.Answered, spared.Lost, spared.Slowest.Round(time.Millisecond))
+	fmt.Printf("| kills a serving worker | %d | %d | %s | %v |\n\n", killed.injected, killed.Answered, killed.loss(), killed.Slowest.Round(time.Millisecond))
+	fmt.Printf("%d faults in %v: answered %d, lost %d where a worker was left alive\n", spared.injected+killed.injected,
+		took.Round(time.Second), spared.Answered+killed.Answered, spared.Lost)
+}
+
+func (t *tally) loss() string {
+	if t.allowed == 0 {
+		return fmt.Sprint(t.Lost)
+	}
+	return fmt.Sprintf("%d (at most %d)", t.Lost, t.allowed)
+}

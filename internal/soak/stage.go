@@ -1,0 +1,269 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// patience is how long anything may take that is waited for. It is reached only when something hangs.
+const patience = 40 * time.Second
+
+// stranger is the user whose superdaemon it is when root runs the soak: nobody's, so its limits are nobody's.
+const stranger = 64990
+
+// stage is the superdaemon under test and the folder that it lives in.
+type stage struct {
+	folder   string
+	cmd      *exec.Cmd
+	ended    chan error
+	rand     *rand.Rand
+	client   http.Client
+	baseline int // descriptors when all was well for the first time
+}
+
+// newStage builds what is needed, starts the superdaemon and waits until it serves.
+func newStage(binary string) (*stage, error) {
+	folder, err := os.MkdirTemp("", "soak")
+	if err != nil {
+		return nil, err
+	}
+	s := &stage{folder: folder, ended: make(chan error, 1)}
+	s.client = http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", s.path("sock"))
+		},
+	}}
+	if err := errors.Join(s.furnish(binary), s.start()); err != nil {
+		return s, err
+	}
+	if err := s.until("generation 1 serves", func() bool { return s.newest() >= 1 }); err != nil {
+		return s, err
+	}
+	s.baseline = s.descriptors()
+	return s, nil
+}
+
+func (s *stage) path(name string) string { return filepath.Join(s.folder, name) }
+
+// furnish puts programs and folders where the superdaemon will find them. The file good is what app is restored from.
+func (s *stage) furnish(binary string) error {
+	if err := build(s.path("good"), "./internal/soak/worker"); err != nil {
+		return err
+	}
+	if binary == "" {
+		binary = s.path("built")
+		if err := build(binary, "./cmd/start_server"); err != nil {
+			return err
+		}
+	}
+	err := errors.Join(os.Mkdir(s.path("run"), 0o755), os.Mkdir(s.path("log"), 0o755),
+		replace(s.path("app"), s.path("good")), replace(s.path("binary"), binary), replace(s.path("start_server"), binary))
+	if os.Getuid() == 0 {
+		for _, name := range []string{"", "run", "log"} {
+			err = errors.Join(err, os.Chown(s.path(name), stranger, stranger))
+		}
+	}
+	return errors.Join(err, os.Chmod(s.folder, 0o755))
+}
+
+func build(path, pkg string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
+	}
+	return nil
+}
+
+// replace puts a copy of a program in another one's place, by rename as a deployment would.
+func replace(path, by string) error {
+	text, err := os.ReadFile(by)
+	if err != nil {
+		return err
+	}
+	return replaceBy(path, text, 0o755)
+}
+
+func replaceBy(path string, text []byte, mode os.FileMode) error {
+	return errors.Join(os.WriteFile(path+".new", text, mode), os.Rename(path+".new", path))
+}
+
+func (s *stage) start() error {
+	s.cmd = exec.Command(s.path("start_server"), "--port=127.0.0.1:0", "--path="+s.path("sock"),
+		"--pid-file=pid", "--status-file=run/status", "--log-file=| exec cat >> "+s.path("log/log"),
+		"--ready-timeout=2", "--kill-timeout=10", "--", s.path("app"))
+	s.cmd.Dir = s.folder
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if os.Getuid() == 0 {
+		s.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: stranger, Gid: stranger}
+	}
+	s.cmd.Stderr = os.Stderr
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	go func() { s.ended <- s.cmd.Wait() }()
+	return nil
+}
+
+// stop ends the superdaemon as an operator would, and says what is left of it.
+func (s *stage) stop() error {
+	if s.cmd == nil || s.cmd.Process == nil {
+		return nil
+	}
+	s.signal(syscall.SIGTERM)
+	var err error
+	select {
+	case err = <-s.ended:
+	case <-time.After(patience):
+		err = fmt.Errorf("TERM: still there after %v", patience)
+	}
+	for _, name := range []string{"pid", "run/status", "sock"} {
+		if _, failed := os.Lstat(s.path(name)); failed == nil {
+			err = errors.Join(err, fmt.Errorf("TERM: left the file %q behind", name))
+		}
+	}
+	if syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) == nil {
+		err = errors.Join(err, errors.New("TERM: left processes behind"))
+	}
+	return err
+}
+
+func (s *stage) signal(sig syscall.Signal) { s.cmd.Process.Signal(sig) }
+
+// until waits for a condition, or for the end of the superdaemon.
+func (s *stage) until(what string, condition func() bool) error {
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
+		select {
+		case err := <-s.ended:
+			s.ended <- err
+			return fmt.Errorf("waiting for %q: the superdaemon ended: %v", what, err)
+		default:
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("waiting for %q: not in %v; %s", what, patience, s)
+		}
+	}
+	return nil
+}
+
+// String is what a report of trouble should tell.
+func (s *stage) String() string {
+	status, _ := os.ReadFile(s.path("run/status"))
+	log, _ := os.ReadFile(s.path("log/log"))
+	return fmt.Sprintf("status file %q, children %v, %d descriptors, log:\n%s",
+		status, s.children(), s.descriptors(), log[max(0, len(log)-1500):])
+}
+
+// ask returns the generation and the pid of a worker that answers, zeros if none does.
+func (s *stage) ask() (generation, pid int) {
+	response, err := s.client.Get("http://localhost/")
+	if err != nil {
+		return 0, 0
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	fmt.Sscan(string(body), &generation, &pid)
+	return generation, pid
+}
+
+// newest is the generation of the one worker that the status file holds and that answers; 0 while it is not that way.
+func (s *stage) newest() int {
+	status, _ := os.ReadFile(s.path("run/status"))
+	generation, pid := s.ask()
+	if generation == 0 || string(status) != fmt.Sprintf("%d:%d\n", generation, pid) {
+		return 0
+	}
+	return generation
+}
+
+// child is a process that the superdaemon is the parent of.
+type child struct {
+	pid   int
+	name  string
+	state string // proc_pid_stat(5): Z is a zombie
+}
+
+// children lists them, youngest last.
+func (s *stage) children() (list []child) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.cmd.Process.Pid))
+	for _, file := range files {
+		pids, _ := os.ReadFile(file)
+		for _, word := range strings.Fields(string(pids)) {
+			pid, _ := strconv.Atoi(word)
+			stat, err := os.ReadFile("/proc/" + word + "/stat")
+			if err != nil {
+				continue // it is gone
+			}
+			before, after, _ := strings.Cut(string(stat), ") ")
+			_, name, _ := strings.Cut(before, "(")
+			list = append(list, child{pid, name, after[:1]})
+		}
+	}
+	return list
+}
+
+// named are the pids of the children that run the program of that name.
+func (s *stage) named(name string) (pids []int) {
+	for _, c := range s.children() {
+		if c.name == name && c.state != "Z" {
+			pids = append(pids, c.pid)
+		}
+	}
+	return pids
+}
+
+func (s *stage) descriptors() int {
+	entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
+	return len(entries)
+}
+
+// memory is the superdaemon's private memory in bytes.
+func (s *stage) memory() int {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
+	sum := 0
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); strings.HasPrefix(line, "Private_") && len(fields) == 3 {
+			n, _ := strconv.Atoi(fields[1])
+			sum += n << 10
+		}
+	}
+	return sum
+}
+
+// well waits until all is well with a generation later than the given one.
+func (s *stage) well(after int) error {
+	err := s.until(fmt.Sprintf("one worker newer than generation %d serves", after), func() bool {
+		return s.newest() > after && len(s.named("app")) == 1
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.until("no zombie, a log command", func() bool {
+		list := s.children()
+		return len(list) == 2 && list[0].state != "Z" && list[1].state != "Z" && len(s.named("cat")) == 1
+	}); err != nil {
+		return err
+	}
+	return s.until(fmt.Sprintf("%d descriptors", s.baseline), func() bool { return s.descriptors() == s.baseline })
+}
+
+// logged counts the lines of the log that hold the text.
+func (s *stage) logged(text string) int {
+	log, _ := os.ReadFile(s.path("log/log"))
+	return strings.Count(string(log), text)
+}
