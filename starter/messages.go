@@ -34,6 +34,9 @@ func msgFailedToStart(pid, status int) string {
 	return fmt.Sprintf("new worker %d seems to have failed to start, exit status:%d", pid, status)
 }
 
+const msgHint = "hint: a server that binds its address itself finds it in use, by start_server: " +
+	"it must take the sockets that SERVER_STARTER_PORT names (start_server(1), ENVIRONMENT)"
+
 func msgNotReady(pid int, timeout time.Duration, sig string) string {
 	return fmt.Sprintf("new worker %d is not ready after %s secs, sending %s", pid, seconds(timeout), sig)
 }

@@ -179,5 +179,6 @@ func (c Config) rules() rules {
 		killTimeout:  c.KillTimeout,
 		signalOnHUP:  onHUP,
 		signalOnTERM: onTERM,
+		sockets:      len(c.Ports)+len(c.Paths) > 0,
 	}
 }

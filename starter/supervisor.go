@@ -46,6 +46,7 @@ type rules struct {
 	killTimeout  time.Duration // 0: nobody is ever killed
 	signalOnHUP  syscall.Signal
 	signalOnTERM syscall.Signal
+	sockets      bool // there are sockets to be taken over by the worker
 }
 
 // settings are what the environment and the envdir say at the moment.
@@ -296,6 +297,7 @@ func (s *supervisor) decide() {
 	case c.Dead:
 		s.out.log(msgFailedToStart(c.PID, c.Status))
 		s.out.forget(c.PID)
+		s.hint(c)
 		s.attempt()
 	case s.rules.readyTimeout > 0:
 		s.out.log(msgNotReady(c.PID, s.rules.readyTimeout, process.SignalName(s.rules.signalOnTERM)))
@@ -304,6 +306,14 @@ func (s *supervisor) decide() {
 		s.pause(max(s.rules.interval, retryPause))
 	default:
 		s.started()
+	}
+}
+
+// hint helps who is new to this: his second attempt has failed like the first, and what the
+// server says is that its address is in use.
+func (s *supervisor) hint(c *worker) {
+	if s.Generation == 2 && s.StartedAt == 0 && s.rules.sockets && c.Status != process.StatusNotExecuted {
+		s.out.log(msgHint)
 	}
 }
 

@@ -103,7 +103,7 @@ var (
 func normalizeLog(lines []string) []string {
 	var said, deaths []string
 	for _, line := range lines {
-		if perlSays.MatchString(line) {
+		if perlSays.MatchString(line) || strings.HasPrefix(line, "hint: ") { // which is ours alone
 			continue
 		}
 		line = source.ReplaceAllString(line, "") // Perl's warnings say where

@@ -25,6 +25,9 @@ type Spec struct {
 	Session bool      // in a session of its own
 }
 
+// StatusNotExecuted is the raw wait status of a child whose program cannot be executed.
+const StatusNotExecuted = 255 << 8
+
 // ErrFork says that there was no room for another process: nothing is wrong
 // with the program.
 var ErrFork = errors.New("fork(2) failed")

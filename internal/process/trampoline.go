@@ -49,7 +49,7 @@ func bounce(dir string, args []string) {
 	if err == syscall.ENOEXEC {
 		err = syscall.Exec(shell, shellArgs(path, args), env)
 	}
-	die(fmt.Sprintf("failed to exec %s: %v", args[0], err), 255)
+	die(fmt.Sprintf("failed to exec %s: %v", args[0], err), StatusNotExecuted>>8)
 }
 
 // ownPID sets LISTEN_PID, where it is asked for, to the pid that the program
