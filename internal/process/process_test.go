@@ -1,0 +1,321 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// run starts a program whose standard output and error are one pipe, and returns its pid, what it said and its exit
+// status. It does not use Reap: that would bury the children of tests that run at the same time.
+func run(t *testing.T, spec Spec) (pid int, said string, status int) {
+	t.Helper()
+	read, write, err := Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.Files = append([]uintptr{0, uintptr(write), uintptr(write)}, spec.Files...)
+	pid, err = Start(spec)
+	unix.Close(write)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe := os.NewFile(uintptr(read), "pipe")
+	defer pipe.Close()
+	text, err := io.ReadAll(pipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid, string(text), exitStatus(t, pid)
+}
+
+func exitStatus(t *testing.T, pid int) int {
+	t.Helper()
+	var ws unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(pid, &ws, 0, nil); err == nil {
+			return ws.ExitStatus()
+		} else if err != unix.EINTR {
+			t.Fatal(err)
+		}
+	}
+}
+
+func file(t *testing.T, mode os.FileMode, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestStart(t *testing.T) {
+	t.Parallel()
+	env := []string{"PATH=/nowhere:" + os.Getenv("PATH"), "WORD=told", "LISTEN_PID="}
+	script := file(t, 0o755, "echo \"$WORD $1\"; exit 4\n") // no magic number
+	plain := file(t, 0o644, "echo no")
+	for name, test := range map[string]struct {
+		spec   Spec
+		said   string // PID stands for the pid
+		status int
+	}{
+		"by PATH":                   {Spec{Args: []string{"sh", "-c", "echo $WORD; exit 3"}}, "told\n", 3},
+		"a script without #!":       {Spec{Args: []string{script, "arg"}}, "told arg\n", 4},
+		"by a path from its folder": {Spec{Args: []string{"./program", "x"}, Dir: filepath.Dir(script)}, "told x\n", 4},
+		"not there":                 {Spec{Args: []string{"no-such"}}, "failed to exec no-such: no such file or directory\n", 255},
+		"of no name":                {Spec{Args: []string{""}}, "failed to exec : no such file or directory\n", 255},
+		"not executable":            {Spec{Args: []string{plain}}, "failed to exec " + plain + ": permission denied\n", 255},
+		"a folder":                  {Spec{Args: []string{"/"}}, "failed to exec /: permission denied\n", 255},
+		"in no folder":              {Spec{Args: []string{"sh"}, Dir: "/no/such"}, "failed to chdir:/no/such:no such file or directory\n", int(syscall.ENOENT)},
+		"told its pid":              {Spec{Args: []string{"sh", "-c", "echo $LISTEN_PID $$"}, OwnPID: true}, "PID PID\n", 0},
+		"a script told its pid":     {Spec{Args: []string{script, "y"}, OwnPID: true}, "told y\n", 4},
+		"in a folder told its pid":  {Spec{Args: []string{"sh", "-c", "pwd; echo $LISTEN_PID"}, Dir: "/", OwnPID: true}, "/\nPID\n", 0},
+		"not there, told its pid":   {Spec{Args: []string{"no-such"}, OwnPID: true}, "failed to exec no-such: no such file or directory\n", 255},
+		"a hole":                    {Spec{Args: []string{"sh", "-c", "cat <&4; cat <&3"}, Files: []uintptr{Hole, 0}}, "", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test.spec.Env = env
+			pid, said, status := run(t, test.spec)
+			if name == "a hole" { // the shell has words of its own for that
+				said = ""
+			}
+			if want := strings.ReplaceAll(test.said, "PID", fmt.Sprint(pid)); said != want || status != test.status {
+				t.Errorf("it said %q and ended with %d, want %q and %d", said, status, want, test.status)
+			}
+		})
+	}
+}
+
+// TestStartSession: a session of its own is what a terminal's end does not reach.
+func TestStartSession(t *testing.T) {
+	t.Parallel()
+	hold, release, err := Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := StartAs("/bin/sh", Spec{
+		Args: []string{"another name", "-c", "read line"}, Files: []uintptr{uintptr(hold), 1, 2}, Session: true,
+	})
+	unix.Close(hold)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if session, err := unix.Getsid(pid); session != pid {
+		t.Errorf("session %d of process %d (%v)", session, pid, err)
+	}
+	unix.Close(release)
+	exitStatus(t, pid)
+}
+
+func TestStartAsNothing(t *testing.T) {
+	t.Parallel()
+	if _, err := StartAs("/no/such", Spec{Args: []string{"x"}}); !errors.Is(err, unix.ENOENT) {
+		t.Error(err)
+	}
+}
+
+// TestStartWithoutDescriptors is not parallel: the whole test process runs out of them.
+func TestStartWithoutDescriptors(t *testing.T) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := limit
+	none.Cur = 3
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Start(Spec{Args: []string{"sh"}, Env: []string{"PATH=/bin"}, Files: []uintptr{0, 1, 2}})
+	_, _, pipeErr := Pipe()
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, ErrFork) || !errors.Is(err, unix.EMFILE) {
+		t.Errorf("Start says %v", err)
+	}
+	if pipeErr == nil {
+		t.Error("there were descriptors left")
+	}
+}
+
+// TestReap is not parallel: it buries whoever dies.
+func TestReap(t *testing.T) {
+	if pid, _, ok := Reap(); ok {
+		t.Fatalf("%d has died, and nobody was started", pid)
+	}
+	want := map[int]int{}
+	for status := range 3 {
+		pid, err := Start(Spec{Args: []string{"sh", "-c", fmt.Sprint("exit ", status)}, Env: os.Environ(), Files: []uintptr{0, 1, 2}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[pid] = status * 256
+	}
+	for len(want) > 0 {
+		if err := unix.Waitid(unix.P_ALL, 0, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil && err != unix.EINTR {
+			t.Fatal(err)
+		}
+		pid, status, ok := Reap()
+		if expected, mine := want[pid]; ok && (!mine || status != expected) {
+			t.Errorf("%d died with %d, want %d", pid, status, expected)
+		}
+		delete(want, pid)
+	}
+	if pid, _, ok := Reap(); ok {
+		t.Errorf("%d has died twice", pid)
+	}
+}
+
+func TestSignals(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]syscall.Signal{
+		"TERM": unix.SIGTERM, "term": unix.SIGTERM, "SIGTERM": unix.SIGTERM, "sigHup": unix.SIGHUP, "USR1": unix.SIGUSR1,
+		"9": unix.SIGKILL, "64": 64, "": 0, "0": 0, "-1": 0, "65": 0, "SIG": 0, "SIGSIGTERM": 0, "nope": 0, "TERM ": 0,
+	} {
+		got, err := ParseSignal(name)
+		if got != want || (err == nil) != (want > 0) {
+			t.Errorf("ParseSignal(%q) = %v, %v; want %d", name, got, err, want)
+		}
+	}
+	if name := SignalName(64); name != "64" {
+		t.Errorf("signal 64 is called %q", name)
+	}
+}
+
+func FuzzParseSignal(f *testing.F) {
+	for _, name := range []string{"TERM", "sigusr1", "15", "64", "", "SIG", "x"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		sig, err := ParseSignal(name)
+		if err != nil {
+			if !strings.Contains(err.Error(), fmt.Sprintf("%q", name)) {
+				t.Errorf("the error does not quote %q: %v", name, err)
+			}
+			return
+		}
+		if again, err := ParseSignal(SignalName(sig)); again != sig || err != nil {
+			t.Errorf("%q is %v, whose name %q is %v (%v)", name, sig, SignalName(sig), again, err)
+		}
+	})
+}
+
+func TestDescriptors(t *testing.T) {
+	t.Parallel()
+	read, write, err := Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(read)
+	defer unix.Close(write)
+	if inherited := Inherited(); slices.Contains(inherited, read) || slices.Contains(inherited, write) {
+		t.Errorf("a pipe of %d and %d is inherited: %v", read, write, inherited)
+	}
+	if err := Dup2(read, read); err != nil {
+		t.Fatal(err)
+	}
+	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(null)
+	if err := Dup2(write, null); err != nil {
+		t.Fatal(err)
+	}
+	if inherited := Inherited(); !slices.Contains(inherited, read) || !slices.Contains(inherited, null) || slices.Contains(inherited, write) {
+		t.Errorf("%d and %d are to be inherited, %d is not: %v", read, null, write, inherited)
+	}
+	_, _ = unix.Write(null, []byte("x"))
+	if n, err := unix.Read(read, make([]byte, 1)); n != 1 {
+		t.Error("the copy is another file:", err)
+	}
+	if limit := DescriptorLimit(); limit < 16 || limit > math.MaxInt32 {
+		t.Errorf("a process may have %d descriptors", limit)
+	}
+}
+
+func TestExecutable(t *testing.T) {
+	t.Parallel()
+	running, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.Stat(running)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{self, Executable()} {
+		if got, err := os.Stat(path); err != nil || !os.SameFile(got, want) {
+			t.Errorf("%s is not what is running, %s: %v", path, running, err)
+		}
+	}
+}
+
+func TestLookPath(t *testing.T) {
+	t.Parallel()
+	here := t.TempDir()
+	for path, mode := range map[string]os.FileMode{"a/prog": 0o644, "b/prog": 0o755, "a/plain": 0o644} {
+		_ = os.Mkdir(filepath.Dir(filepath.Join(here, path)), 0o755)
+		if err := os.WriteFile(filepath.Join(here, path), nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(here+"/a/folder", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"PATH=" + here + "/a:" + here + "/b"}
+	for _, test := range []struct {
+		program string
+		env     []string
+		want    string
+	}{
+		{"prog", env, here + "/b/prog"},
+		{"plain", env, here + "/a/plain"}, // execve says why not
+		{"folder", env, "folder"},
+		{"no-such", env, "no-such"},
+		{"./prog", env, "./prog"},
+		{"", env, ""},
+		{"sh", nil, "/bin/sh"},
+		{"process_test.go", []string{"PATH="}, "./process_test.go"}, // an empty folder is the present one
+	} {
+		if got := lookPath(test.program, test.env); got != test.want {
+			t.Errorf("lookPath(%q, %q) = %q, want %q", test.program, test.env, got, test.want)
+		}
+	}
+}
+
+func TestOwnPID(t *testing.T) {
+	t.Parallel()
+	want := []string{"A=1", fmt.Sprint("LISTEN_PID=", os.Getpid()), "LISTEN_PIDFDID=2"}
+	if got := ownPID([]string{"A=1", "LISTEN_PID=", "LISTEN_PIDFDID=2"}); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestErrno(t *testing.T) {
+	t.Parallel()
+	_, err := os.Stat("/no/such")
+	for _, test := range []struct {
+		err  error
+		want syscall.Errno
+	}{{err, syscall.ENOENT}, {fmt.Errorf("x: %w", syscall.EPERM), syscall.EPERM}, {errors.New("x"), syscall.EIO}} {
+		if got := errno(test.err); got != test.want {
+			t.Errorf("errno(%v) = %v, want %v", test.err, got, test.want)
+		}
+	}
+}
