@@ -99,6 +99,7 @@ func TestIs(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	tcp, udp, any4, tcp6 := openPort(t, "127.0.0.1:0"), openPort(t, "127.0.0.1:u0"), openPort(t, "0"), openPort(t, "[::1]:0")
 	file := openPath(t, path)
+	defer file.Close()
 	port := func(s *Socket) int {
 		addr, err := unix.Getsockname(s.FD)
 		if err != nil {

@@ -26,13 +26,13 @@ func openPort(t *testing.T, spec string) *Socket {
 	return s
 }
 
+// openPath leaves it to the caller to close the socket, once.
 func openPath(t *testing.T, path string) *Socket {
 	t.Helper()
 	s, err := OpenPath(path, 0, func(path string) { t.Error("nothing to remove, but", path) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Close)
 	return s
 }
 

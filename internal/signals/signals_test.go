@@ -1,0 +1,101 @@
+package signals
+
+import (
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The tests of this package are not parallel: signals are the whole process's.
+
+func raise(t *testing.T, sigs ...syscall.Signal) {
+	t.Helper()
+	for _, sig := range sigs {
+		if err := syscall.Kill(os.Getpid(), sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func take(t *testing.T, from chan os.Signal, want syscall.Signal) {
+	t.Helper()
+	select {
+	case got := <-from:
+		if got != want {
+			t.Errorf("received %v, want %v", got, want)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%v has not come", want)
+	}
+}
+
+func TestCatch(t *testing.T) {
+	c := Catch()
+	if again := Catch(); again != c {
+		t.Error("caught twice, in other channels")
+	}
+	for sig, channel := range map[syscall.Signal]chan os.Signal{
+		syscall.SIGHUP: c.HUP, syscall.SIGTERM: c.Stop, syscall.SIGINT: c.Stop, syscall.SIGQUIT: c.Stop,
+		syscall.SIGUSR2: c.Upgrade, syscall.SIGCHLD: c.Child,
+		syscall.SIGUSR1: c.Stray, syscall.SIGALRM: c.Stray, syscall.SIGVTALRM: c.Stray, syscall.SIGABRT: c.Stray,
+		syscall.SIGTRAP: c.Stray, syscall.SIGSYS: c.Stray, syscall.SIGXCPU: c.Stray, syscall.SIGXFSZ: c.Stray, syscall.SIGIO: c.Stray,
+	} {
+		raise(t, sig)
+		take(t, channel, sig)
+	}
+	raise(t, syscall.SIGPIPE) // would end a process that does not ignore it
+	if waiting := c.Drain(); len(waiting) > 0 {
+		t.Errorf("%v came as well", waiting)
+	}
+}
+
+// TestCrowd: a storm of one kind crowds out no other, and is as good as one.
+func TestCrowd(t *testing.T) {
+	c := Catch()
+	for range 1000 {
+		raise(t, syscall.SIGHUP, syscall.SIGUSR1)
+	}
+	raise(t, syscall.SIGTERM)
+	take(t, c.Stop, syscall.SIGTERM)
+	take(t, c.HUP, syscall.SIGHUP)
+	settle()
+	c.Drain()
+}
+
+func TestDrain(t *testing.T) {
+	c := Catch()
+	raise(t, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1)
+	want := []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM}
+	var got []syscall.Signal
+	for end := time.Now().Add(20 * time.Second); len(got) < len(want) && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		settle()
+		got = append(got, c.Drain()...)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("drained %v, want %v", got, want)
+	}
+}
+
+// TestIgnoreAll: what came before is there, what comes meanwhile ends nobody, what comes later is caught again.
+func TestIgnoreAll(t *testing.T) {
+	c := Catch()
+	for range 20 {
+		raise(t, syscall.SIGTERM)
+		for end := time.Now().Add(20 * time.Second); len(c.Stop) == 0 && time.Now().Before(end); {
+			settle() // one that the kernel has not delivered yet is lost to IgnoreAll
+		}
+		restore := IgnoreAll()
+		raise(t, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGUSR2, syscall.SIGUSR1, syscall.SIGQUIT)
+		restore()
+		settle()
+		if waiting := c.Drain(); !slices.Equal(waiting, []syscall.Signal{syscall.SIGTERM}) {
+			t.Fatalf("received %v, want what came before: TERM", waiting)
+		}
+		raise(t, syscall.SIGHUP)
+		take(t, c.HUP, syscall.SIGHUP)
+	}
+}
