@@ -62,12 +62,12 @@ func newEnvironment(c Config, environ []string) environment {
 }
 
 // read is the environment at this moment, the envdir on top. The error names everything
-// in the envdir that was skipped.
+// in the envdir that was skipped. The map is not to be changed.
 func (e environment) read() (map[string]string, error) {
-	vars := maps.Clone(e.base)
 	if e.dir == "" {
-		return vars, nil
+		return e.base, nil
 	}
+	vars := maps.Clone(e.base)
 	files, errs := envdir.Read(e.dir)
 	maps.Copy(vars, files)
 	return vars, errors.Join(errs...)
@@ -110,11 +110,17 @@ func (e environment) seconds(vars map[string]string, name string, otherwise time
 	return otherwise, fmt.Errorf("%s holds %q, which is no number of seconds: %s secs it is", where, value, seconds(otherwise))
 }
 
-// words are variables as execve takes them.
-func words(vars map[string]string) []string {
-	list := make([]string, 0, len(vars))
-	for _, name := range slices.Sorted(maps.Keys(vars)) {
-		list = append(list, name+"="+vars[name])
+// words are variables as execve takes them; those in own win.
+func words(vars, own map[string]string) []string {
+	list := make([]string, 0, len(vars)+len(own))
+	for name, value := range vars {
+		if _, ok := own[name]; !ok {
+			list = append(list, name+"="+value)
+		}
 	}
+	for name, value := range own {
+		list = append(list, name+"="+value)
+	}
+	slices.Sort(list)
 	return list
 }

@@ -34,16 +34,18 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
+	predecessor, err := readSuccession(signals.Variable)
+	if err != nil {
+		return err
+	}
 	parent, detached := daemon.Detached()
-	if c.Daemonize && !detached && !replacing() {
+	if c.Daemonize && !detached && predecessor == nil {
 		return daemon.Detach()
 	}
 	d := newSuperdaemon(c, detached)
-	open := d.open
-	if replacing() {
-		open = d.takeOver
-	}
-	if err := open(); err != nil {
+	if predecessor != nil {
+		d.takeOver(predecessor)
+	} else if err := d.open(); err != nil {
 		d.close()
 		return err
 	}
@@ -57,7 +59,7 @@ func Run(ctx context.Context, c Config) error {
 // standard error that we were given, and nothing was started.
 func (d *superdaemon) open() error {
 	signalsReceived := signals.Catch()
-	l, err := openLog(d.config.LogFile, words(d.environment.base), d.detached)
+	l, err := openLog(d.config.LogFile, words(d.environment.base, nil), d.detached)
 	if err != nil {
 		return err
 	}
@@ -159,6 +161,7 @@ func (d *superdaemon) close() {
 		_ = unix.Unlink(d.config.StatusFile)
 	}
 	close(d.done)
+	d.endProbe()
 	if d.out != nil {
 		d.out.close()
 	}

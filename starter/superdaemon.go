@@ -39,7 +39,7 @@ type superdaemon struct {
 	receiving     sync.WaitGroup
 	warned        string // the latest complaint about the environment
 	executable    string // the file that USR2 executes
-	probe         probe
+	probe         *probe // nil while nothing is tried out
 }
 
 func newSuperdaemon(c Config, detached bool) *superdaemon {
@@ -83,10 +83,11 @@ func (d *superdaemon) activated() []*socket.Socket {
 // start starts a worker of that generation.
 func (d *superdaemon) start(generation int) (int, error) {
 	vars, _ := d.environment.read() // what is wrong was said when the settings were read
+	own := map[string]string{}
 	if d.loop.settings.autoRestart && d.loop.StartedAt > 0 && !isTrue(vars[autoRestartIntervalVariable]) {
-		vars[autoRestartIntervalVariable] = seconds(defaultAutoRestartInterval) // every worker but the first is told the default
+		own[autoRestartIntervalVariable] = seconds(defaultAutoRestartInterval) // every worker but the first is told the default
 	}
-	files := d.handOn(vars, generation)
+	files := d.handOn(own, generation)
 	var receiver *sdnotify.Receiver
 	if d.config.ReadyTimeout > 0 {
 		var err error
@@ -94,11 +95,11 @@ func (d *superdaemon) start(generation int) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		vars["NOTIFY_SOCKET"] = receiver.Address()
+		own["NOTIFY_SOCKET"] = receiver.Address()
 	}
 	pid, err := process.Start(process.Spec{
 		Args:   d.config.Program,
-		Env:    words(vars),
+		Env:    words(vars, own),
 		Dir:    d.config.Dir,
 		Files:  files,
 		OwnPID: d.config.SocketActivation,
@@ -114,7 +115,7 @@ func (d *superdaemon) start(generation int) (int, error) {
 }
 
 // handOn tells a worker which sockets it has, and returns its descriptors.
-func (d *superdaemon) handOn(vars map[string]string, generation int) []uintptr {
+func (d *superdaemon) handOn(own map[string]string, generation int) []uintptr {
 	var files []uintptr
 	var numbers []int
 	if d.config.SocketActivation {
@@ -124,9 +125,9 @@ func (d *superdaemon) handOn(vars map[string]string, generation int) []uintptr {
 		for place, i := range order {
 			names[place] = d.Sockets[i].Name
 		}
-		vars["LISTEN_FDS"] = strconv.Itoa(len(order))
-		vars["LISTEN_FDNAMES"] = strings.Join(names, ":")
-		vars["LISTEN_PID"] = "" // the child alone knows it
+		own["LISTEN_FDS"] = strconv.Itoa(len(order))
+		own["LISTEN_FDNAMES"] = strings.Join(names, ":")
+		own["LISTEN_PID"] = "" // the child alone knows it
 	} else {
 		files, numbers = socket.Arrange(d.Sockets, d.Inherited)
 	}
@@ -134,8 +135,8 @@ func (d *superdaemon) handOn(vars map[string]string, generation int) []uintptr {
 	for i, number := range numbers {
 		entries[i] = d.Sockets[i].Key + "=" + strconv.Itoa(number)
 	}
-	vars["SERVER_STARTER_PORT"] = strings.Join(entries, ";")
-	vars["SERVER_STARTER_GENERATION"] = strconv.Itoa(generation)
+	own["SERVER_STARTER_PORT"] = strings.Join(entries, ";")
+	own["SERVER_STARTER_GENERATION"] = strconv.Itoa(generation)
 	return files
 }
 
@@ -217,6 +218,9 @@ func (d *superdaemon) reap() (pid, status int, ok bool) {
 }
 
 func (d *superdaemon) chores() time.Duration {
+	if d.loop.idle() {
+		process.Trim()
+	}
 	var waits []time.Duration
 	for _, wait := range []time.Duration{d.out.chores(), d.manager.chores(), d.watchEnvDir(), d.upgradeChores()} {
 		if wait > 0 {

@@ -250,6 +250,9 @@ func (s *supervisor) wake() (at time.Duration, ok bool) {
 	return at, ok
 }
 
+// idle tells whether nothing is under way: one worker serves, and that is all.
+func (s *supervisor) idle() bool { return s.Phase == running && len(s.Old) == 0 }
+
 // attempt starts the next worker. It answers every HUP received until now.
 func (s *supervisor) attempt() {
 	if s.HUP {
@@ -301,6 +304,7 @@ func (s *supervisor) decide() {
 		s.attempt()
 	case s.rules.readyTimeout > 0:
 		s.out.log(msgNotReady(c.PID, s.rules.readyTimeout, process.SignalName(s.rules.signalOnTERM)))
+		s.hint(c)
 		s.Old = append(s.Old, c)
 		s.tell(c, s.rules.signalOnTERM)
 		s.pause(max(s.rules.interval, retryPause))
@@ -309,11 +313,19 @@ func (s *supervisor) decide() {
 	}
 }
 
-// hint helps who is new to this: his second attempt has failed like the first, and what the
-// server says is that its address is in use.
+// hint helps who is new to this, once: no worker has ever started, and the second attempt has failed like
+// the first.
 func (s *supervisor) hint(c *worker) {
-	if s.Generation == 2 && s.StartedAt == 0 && s.rules.sockets && c.Status != process.StatusNotExecuted {
-		s.out.log(msgHint)
+	if s.Generation != 2 || s.StartedAt > 0 {
+		return
+	}
+	switch {
+	case !c.Dead:
+		s.out.log(msgHintReady)
+	case c.Status == 0:
+		s.out.log(msgHintForeground)
+	case c.Status != process.StatusNotExecuted && s.rules.sockets:
+		s.out.log(msgHintSockets)
 	}
 }
 
