@@ -51,7 +51,7 @@ func NewConfig(program ...string) Config {
 // Validate names everything that is wrong, joined in one error.
 func (c Config) Validate() error {
 	if len(c.Program) == 0 {
-		return errors.New("server program not specified")
+		return errors.New("server program not specified: start_server [options] -- program arg ...")
 	}
 	_, hupErr := process.ParseSignal(c.SignalOnHUP)
 	_, termErr := process.ParseSignal(c.SignalOnTERM)
@@ -75,7 +75,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("--log-file=%q: no command after the bar", c.LogFile))
 	}
 	if c.Daemonize && c.LogFile == "" {
-		errs = append(errs, errors.New("--log-file must be given together with --daemonize"))
+		errs = append(errs, errors.New("--daemonize: --log-file must be given as well, for there will be no terminal"))
 	}
 	return errors.Join(append(errs, c.validateAddresses())...)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -33,7 +34,7 @@ func (c Control) Stop(words io.Writer) error {
 	if c.PIDFile == "" {
 		return errors.New("--stop option requires --pid-file to be set as well")
 	}
-	p, err := pidfile.Holder(c.PIDFile)
+	p, err := c.superdaemon()
 	if err != nil {
 		return err
 	}
@@ -51,7 +52,7 @@ func (c Control) Restart(ctx context.Context) error {
 	if c.PIDFile == "" || c.StatusFile == "" {
 		return errors.New("--restart option requires --pid-file and --status-file to be set as well")
 	}
-	p, err := pidfile.Holder(c.PIDFile)
+	p, err := c.superdaemon()
 	if err != nil {
 		return err
 	}
@@ -93,6 +94,15 @@ func (c Control) await(ctx context.Context, p *pidfile.Process, generation int, 
 		case <-tick.C:
 		}
 	}
+}
+
+// superdaemon is the one that holds the pid file.
+func (c Control) superdaemon() (*pidfile.Process, error) {
+	p, err := pidfile.Holder(c.PIDFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: no superdaemon is running that was started with it", err)
+	}
+	return p, err
 }
 
 func newest(workers []statusfile.Worker) (generation int) {

@@ -34,8 +34,12 @@ func msgFailedToStart(pid, status int) string {
 	return fmt.Sprintf("new worker %d seems to have failed to start, exit status:%d", pid, status)
 }
 
-const msgHint = "hint: a server that binds its address itself finds it in use, by start_server: " +
-	"it must take the sockets that SERVER_STARTER_PORT names (start_server(1), ENVIRONMENT)"
+const (
+	msgHintSockets = "hint: a server that binds its address itself finds it in use, by start_server: " +
+		"it must take the sockets that SERVER_STARTER_PORT names (start_server(1), ENVIRONMENT)"
+	msgHintForeground = "hint: the program ended without an error: a server must stay in the foreground and not detach itself"
+	msgHintReady      = "hint: with --ready-timeout a server must say READY=1 on $NOTIFY_SOCKET as soon as it can serve, sd_notify(3)"
+)
 
 func msgNotReady(pid int, timeout time.Duration, sig string) string {
 	return fmt.Sprintf("new worker %d is not ready after %s secs, sending %s", pid, seconds(timeout), sig)

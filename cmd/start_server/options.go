@@ -98,7 +98,9 @@ func run(argv []string, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, errUsage), errors.Is(err, starter.ErrNotUp): // told already
+	case errors.Is(err, errUsage): // told already
+		fmt.Fprintln(stderr, "start_server --help lists the options")
+	case errors.Is(err, starter.ErrNotUp): // told already
 	default:
 		fmt.Fprintf(stderr, "start_server: %v\n", err)
 	}

@@ -33,7 +33,7 @@ func Parse(s string) (Port, error) {
 	colon := strings.LastIndex(s, ":")
 	t, ok := parseTail(s[colon+1:])
 	if colon < 0 || !ok {
-		return Port{}, fmt.Errorf("invalid ``port'' value: %q", s)
+		return Port{}, fmt.Errorf("invalid ``port'' value: %q: neither port nor host:port", s)
 	}
 	host, err := parseHost(s[:colon])
 	if err != nil {

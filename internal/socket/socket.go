@@ -50,9 +50,20 @@ func OpenPort(p portspec.Port, backlog int) (*Socket, error) {
 	}
 	if err := bindAndListen(fd, kind, addr, backlog); err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("bind %s: %w", p.Key, err)
+		return nil, fmt.Errorf("bind %s: %w%s", p.Key, err, advice(err))
 	}
 	return &Socket{Key: p.Key, FD: fd, Wish: p.FD, Name: FDName(p.Key)}, nil
+}
+
+// advice says what to do next.
+func advice(err error) string {
+	switch err {
+	case unix.EADDRINUSE:
+		return " (another process has it: ss -lntup or lsof -i names it)"
+	case unix.EACCES:
+		return " (a port below 1024 takes root or CAP_NET_BIND_SERVICE)"
+	}
+	return ""
 }
 
 func newSocket(family, kind int) (int, error) {
