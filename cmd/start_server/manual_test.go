@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestManual sees that every option stands in --help, in the man page and in the README's table, and nothing else does.
+func TestManual(t *testing.T) {
+	var want []string
+	for _, o := range getoptOptions() {
+		want = append(want, o.Name)
+	}
+	slices.Sort(want)
+	var help bytes.Buffer
+	if status := run([]string{"--help"}, &help, os.Stderr); status != 0 {
+		t.Fatalf("--help ends with %d", status)
+	}
+	for _, place := range []struct {
+		name, text string
+		option     *regexp.Regexp
+	}{
+		{"--help", help.String(), regexp.MustCompile(`(?m)^ *--([a-z-]+)`)},
+		{"the man page", read(t, "start_server.1"), regexp.MustCompile(`(?m)^\.It Fl Fl ([a-z-]+)`)},
+		{"the README's table", read(t, "../../README.md"), regexp.MustCompile("(?m)^\\| `--([a-z-]+)")},
+	} {
+		var got []string
+		for _, m := range place.option.FindAllStringSubmatch(place.text, -1) {
+			got = append(got, m[1])
+		}
+		slices.Sort(got)
+		if diff := cmp.Diff(want, slices.Compact(got)); diff != "" {
+			t.Errorf("options in %s (-want +got):\n%s", place.name, diff)
+		}
+	}
+}
+
+// TestManualIsClean has the page read by whichever of the two formatters is there.
+func TestManualIsClean(t *testing.T) {
+	commands := [][]string{
+		{"man", "--warnings", "-l", "-Tutf8", "-Z", "start_server.1"},
+		{"mandoc", "-T", "lint", "-W", "warning", "start_server.1"},
+	}
+	for _, args := range commands {
+		if _, err := exec.LookPath(args[0]); err != nil {
+			t.Logf("%v", err)
+			continue
+		}
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "MANWIDTH=100")
+		var complaints bytes.Buffer
+		cmd.Stderr = &complaints
+		if args[0] == "mandoc" {
+			cmd.Stdout = &complaints
+		}
+		if err := cmd.Run(); err != nil || complaints.Len() > 0 {
+			t.Errorf("%s: %v\n%s", cmd, err, &complaints)
+		}
+	}
+}
+
+func read(t *testing.T, file string) string {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
