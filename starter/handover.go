@@ -19,35 +19,48 @@ import (
 // probeTimeout is how long a new executable may take to say that it can take over.
 const probeTimeout = 10 * time.Second
 
-// probe is the new executable while it is tried out.
+// probe is the executable on disk while it is tried out.
 type probe struct {
-	pid      int // 0 while nothing is tried out
-	answer   int // the pipe that it answers on
+	file     os.FileInfo // what is tried out
+	pid      int         // 0 when it has ended
+	answer   int         // the pipe that it answers on
 	deadline time.Time
-	passed   bool // it can take over
+	late     bool
+	err      error // why it cannot take over
 }
 
 // upgrade answers USR2: it tries the executable that is on disk now. When that has answered
-// that it can take over, chores makes it replace this process.
+// that it can take over, upgradeChores makes it replace this process.
 func (d *superdaemon) upgrade() {
-	if d.probe.pid != 0 || d.probe.passed {
+	if d.probe != nil { // a file that changes meanwhile is tried as well
 		return
 	}
 	d.log(msgUpgrading(d.executable))
+	d.tryOut()
+}
+
+func (d *superdaemon) tryOut() {
 	if err := d.startProbe(); err != nil {
 		d.log(msgNotUpgraded(err))
 	}
 }
 
 func (d *superdaemon) startProbe() error {
-	fd, err := d.succession().write()
+	file, err := os.Stat(d.executable)
 	if err != nil {
 		return err
 	}
+	fd, err := namelessFile()
+	if err != nil {
+		return fmt.Errorf("write down the state: %w", err)
+	}
 	defer unix.Close(fd)
+	if err := d.succession().write(fd); err != nil {
+		return err
+	}
 	read, write, err := process.Pipe()
 	if err != nil {
-		return err
+		return fmt.Errorf("make a pipe: %w", err)
 	}
 	defer unix.Close(write)
 	_ = unix.SetNonblock(read, true)
@@ -60,54 +73,79 @@ func (d *superdaemon) startProbe() error {
 	})
 	if err != nil {
 		unix.Close(read)
-		return err
+		return fmt.Errorf("try %s: %w", d.executable, err)
 	}
-	d.probe = probe{pid: pid, answer: read, deadline: time.Now().Add(probeTimeout)}
+	d.probe = &probe{file: file, pid: pid, answer: read, deadline: time.Now().Add(probeTimeout)}
 	return nil
 }
 
 // probeDied takes note of the death of a child, if it is the one that is tried
 // out.
 func (d *superdaemon) probeDied(pid, status int) bool {
-	if pid != d.probe.pid || pid == 0 {
+	p := d.probe
+	if p == nil || pid != p.pid {
 		return false
 	}
-	var buf [4096]byte
-	n, _ := unix.Read(d.probe.answer, buf[:])
-	unix.Close(d.probe.answer)
+	p.pid = 0
+	var buf [200]byte
+	n, _ := unix.Read(p.answer, buf[:])
+	unix.Close(p.answer)
 	answer := string(buf[:max(n, 0)])
-	d.probe = probe{passed: status == 0 && strings.Contains(answer, answerPrefix)}
-	if !d.probe.passed {
-		d.log(msgNotUpgraded(fmt.Errorf("%s does not answer that it can take over: exit status %d, %q", d.executable, status, answer)))
+	switch {
+	case p.late:
+		p.err = fmt.Errorf("%s does not answer within %s secs", d.executable, seconds(probeTimeout))
+	case status != 0 || !strings.Contains(answer, answerPrefix):
+		p.err = fmt.Errorf("%s does not answer that it can take over, but %q, exit status:%d", d.executable, answer, status)
 	}
 	return true
 }
 
-// upgradeChores ends what takes too long and replaces this process when
+// upgradeChores ends what takes too long to answer, and replaces this process when
 // that can be done. It says when to call again.
 func (d *superdaemon) upgradeChores() time.Duration {
+	p := d.probe
 	switch {
-	case d.probe.passed:
-		d.probe.passed = false
-		if d.loop.Phase < stopping {
-			d.log(msgNotUpgraded(d.replace()))
-		}
-	case d.probe.pid != 0:
-		if wait := time.Until(d.probe.deadline); wait > 0 {
+	case p == nil:
+		return 0
+	case p.pid != 0:
+		if wait := time.Until(p.deadline); wait > 0 {
 			return wait
 		}
-		d.probe.deadline = time.Now().Add(probeTimeout)
-		_ = unix.Kill(d.probe.pid, unix.SIGKILL)
+		d.endProbe()
+		p.late, p.deadline = true, time.Now().Add(probeTimeout)
+		return probeTimeout
 	}
-	return 0
+	d.probe = nil
+	switch file, err := os.Stat(d.executable); {
+	case d.loop.Phase >= stopping:
+	case err == nil && !sameFile(file, p.file): // as is the case with a second USR2, for a better one
+		d.tryOut()
+	case p.err != nil:
+		d.log(msgNotUpgraded(p.err))
+	default:
+		d.log(msgNotUpgraded(d.replace()))
+	}
+	return d.upgradeChores()
 }
 
-// succession writes down how things are. The notify sockets are not among it yet.
+// endProbe ends what is tried out, as nobody waits for the answer any more.
+func (d *superdaemon) endProbe() {
+	if d.probe != nil && d.probe.pid != 0 {
+		_ = unix.Kill(d.probe.pid, unix.SIGKILL)
+	}
+}
+
+// sameFile tells whether what was tried out is what is there now.
+func sameFile(a, b os.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.Mode() == b.Mode() && a.ModTime().Equal(b.ModTime())
+}
+
+// succession writes down how things are.
 func (d *superdaemon) succession() *succession {
 	s := &succession{
 		Version:       successionVersion,
 		Args:          os.Args[1:],
-		Config:        d.config,
+		Config:        d.config.words(),
 		Executable:    d.executable,
 		State:         d.loop.state,
 		Now:           time.Since(d.loop.epoch),
@@ -120,6 +158,9 @@ func (d *superdaemon) succession() *succession {
 	if d.pidFile != nil {
 		s.PIDFile = d.pidFile.Descriptor()
 	}
+	for pid, r := range d.receivers {
+		s.Receivers = append(s.Receivers, receiverState{Worker: pid, Descriptor: r.Descriptor(), Address: r.Address()})
+	}
 	return s
 }
 
@@ -127,45 +168,45 @@ func (d *superdaemon) succession() *succession {
 // that fails, with everything as it was.
 func (d *superdaemon) replace() error {
 	s := d.succession()
-	s.Receivers, s.Notices = d.silence()
+	s.Notices = d.silence()
 	err := d.execute(s)
-	d.listenAgain(s.Receivers)
+	d.listenAgain()
 	d.loop.turn(func() { d.loop.resume(s.Signals, s.Notices) })
 	return err
 }
 
 // execute hands the succession over. While it lasts no signal ends this process: what
-// was received before is in the succession, what comes later is lost. That is why it
-// is short.
+// was received before is in the succession, what comes later is lost. That is why
+// all that can be done before is done before.
 func (d *superdaemon) execute(s *succession) error {
-	fd, err := s.write()
+	fd, err := namelessFile()
 	if err != nil {
-		return err
+		return fmt.Errorf("write down the state: %w", err)
 	}
-	defer func() { unix.Close(fd) }()
-	restore := signals.IgnoreAll()
-	defer restore()
-	if s.Signals = d.loop.signals.Drain(); len(s.Signals) > 0 {
-		unix.Close(fd)
-		if fd, err = s.write(); err != nil {
-			return err
-		}
+	defer unix.Close(fd)
+	if err := s.write(fd); err != nil {
+		return err
 	}
 	kept := append(s.descriptors(), fd)
 	keepOpen(kept, true)
 	defer keepOpen(kept, false)
 	env := append(os.Environ(), signals.Variable+"="+strconv.Itoa(fd))
+
+	restore := signals.IgnoreAll()
+	defer restore()
+	if s.Signals = d.loop.signals.Drain(); len(s.Signals) > 0 {
+		if err := s.write(fd); err != nil {
+			return err
+		}
+	}
 	return fmt.Errorf("execute %s: %w", d.executable, syscall.Exec(d.executable, os.Args, env))
 }
 
-// silence stops listening to the workers, whose sockets stay open. It returns what
-// was heard and not acted on yet.
-func (d *superdaemon) silence() (receivers []receiverState, notices []notice) {
-	for pid, r := range d.receivers {
-		address := r.Address()
-		if fd, err := r.Release(); err == nil {
-			receivers = append(receivers, receiverState{Worker: pid, Descriptor: fd, Address: address})
-		}
+// silence stops listening to the workers, and returns what was heard and
+// not acted on yet. What they say from now on stays in the queues of the sockets.
+func (d *superdaemon) silence() (notices []notice) {
+	for _, r := range d.receivers {
+		r.Pause()
 	}
 	ended := make(chan struct{})
 	go func() { d.receiving.Wait(); close(ended) }()
@@ -174,15 +215,16 @@ func (d *superdaemon) silence() (receivers []receiverState, notices []notice) {
 		case n := <-d.notices:
 			notices = append(notices, n)
 		case <-ended:
-			return receivers, notices
+			return notices
 		}
 	}
 }
 
 // listenAgain is the opposite of silence.
-func (d *superdaemon) listenAgain(receivers []receiverState) {
-	for _, r := range receivers {
-		d.receive(r.Worker, sdnotify.Adopt(r.Descriptor, r.Address))
+func (d *superdaemon) listenAgain() {
+	for pid, r := range d.receivers {
+		r.Resume()
+		d.receive(pid, r)
 	}
 }
 
@@ -199,14 +241,10 @@ func keepOpen(fds []int, open bool) {
 
 // takeOver is open for a superdaemon that replaces another one: everything is there
 // already.
-func (d *superdaemon) takeOver() error {
-	s, err := readSuccession(signals.Variable)
-	if err != nil {
-		return err
-	}
+func (d *superdaemon) takeOver(s *succession) {
 	keepOpen(s.descriptors(), false)
 	d.executable, d.Sockets, d.Inherited, d.StatusWritten = s.Executable, s.Sockets, s.Inherited, s.StatusWritten
-	d.out = resumeLog(d.config.LogFile, words(d.environment.base), s.Log)
+	d.out = resumeLog(d.config.LogFile, words(d.environment.base, nil), s.Log)
 	if s.PIDFile >= 0 {
 		d.pidFile = pidfile.Adopt(d.config.PIDFile, s.PIDFile)
 	}
@@ -215,7 +253,8 @@ func (d *superdaemon) takeOver() error {
 	d.loop = newLoop(supervisor, d, signals.Catch(), d.notices)
 	d.loop.epoch = time.Now().Add(-s.Now)
 	d.loop.first = func() { d.loop.resume(s.Signals, s.Notices) }
-	d.listenAgain(s.Receivers)
+	for _, r := range s.Receivers {
+		d.receive(r.Worker, sdnotify.Adopt(r.Descriptor, r.Address))
+	}
 	d.log(msgUpgraded(os.Getpid(), s.State.Generation))
-	return nil
 }

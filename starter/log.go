@@ -50,7 +50,7 @@ func openLog(value string, env []string, detached bool) (*log, error) {
 	if !piped {
 		fd, err := logfile.Open(value)
 		if err != nil {
-			return nil, fmt.Errorf("open the log file %q: %w", value, err)
+			return nil, err
 		}
 		l.file, l.fd = value, fd
 		return l, nil
@@ -233,13 +233,13 @@ func redirectTo(output [2]int) error {
 
 // state is what goes on of the log when the superdaemon is replaced.
 func (l *log) state() logState {
-	return logState{Pipe: l.Pipe, Output: l.Output, PID: l.PID, Unwritten: l.unwritten}
+	return logState{Pipe: l.Pipe, Output: l.Output, PID: l.PID, Unwritten: l.unwritten, Dropped: l.dropped}
 }
 
 // resumeLog goes on with the log of a predecessor: it is our standard output
 // and error already.
 func resumeLog(value string, env []string, s logState) *log {
-	l := &log{fd: -1, env: env, Pipe: s.Pipe, Output: s.Output, PID: s.PID, unwritten: s.Unwritten}
+	l := &log{fd: -1, env: env, Pipe: s.Pipe, Output: s.Output, PID: s.PID, unwritten: s.Unwritten, dropped: s.Dropped}
 	if command, piped := logfile.Command(value); piped {
 		l.Command = command
 	} else {

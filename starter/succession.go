@@ -7,27 +7,31 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/start-server/start-server/internal/signals"
+	"github.com/start-server/start-server/internal/logfile"
+	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/socket"
 )
 
 // successionVersion changes when a superdaemon that reads the former version
-// would do something wrong.
+// would do something wrong. Fields that are new do not change it: they are zero where
+// a predecessor did not know them.
 const successionVersion = 1
 
 // succession is what a superdaemon leaves to the one that replaces it: the state of
 // its supervisor, and the descriptors, which stay open across the exec.
 type succession struct {
 	Version    int
-	Args       []string // the command line
-	Config     Config   // what the predecessor understands it to mean
-	Executable string   // where the superdaemon is on disk
+	Args       []string        // the command line
+	Config     json.RawMessage // what the predecessor understands it to mean
+	Executable string          // where the superdaemon is on disk
 
 	State   state
 	Now     time.Duration    // the supervisor's clock
@@ -47,7 +51,8 @@ type logState struct {
 	Pipe      [2]int
 	Output    [2]int
 	PID       int
-	Unwritten []byte
+	Unwritten []byte // whole lines
+	Dropped   int    // lines
 }
 
 // receiverState is the notify socket of a worker.
@@ -69,11 +74,14 @@ func (s *succession) descriptors() []int {
 	if s.PIDFile >= 0 {
 		fds = append(fds, s.PIDFile)
 	}
-	if s.Log.Pipe[1] > 0 {
+	if s.Log.piped() {
 		fds = append(fds, s.Log.Pipe[0], s.Log.Pipe[1], s.Log.Output[0], s.Log.Output[1])
 	}
 	return fds
 }
+
+// piped tells whether the log goes to a command.
+func (l logState) piped() bool { return l.Pipe != [2]int{} || l.Output != [2]int{} || l.PID != 0 }
 
 // probeVariable is set in the environment of the start_server that is tried out before
 // it may replace another one.
@@ -83,15 +91,16 @@ const probeVariable = "START_SERVER_PROBE"
 // other kinds that happen to be at that place do not say this.
 const answerPrefix = "start_server can take over, state version "
 
-// replacing tells whether this process replaces a superdaemon.
-func replacing() bool { return os.Getenv(signals.Variable) != "" }
-
-// readSuccession reads the state that a variable names by its descriptor, once.
+// readSuccession reads the state that a variable names by its descriptor, once: the variable
+// and the descriptor are gone then. It is nil where there is no such variable.
 func readSuccession(variable string) (*succession, error) {
-	value := os.Getenv(variable)
+	value, ok := os.LookupEnv(variable)
+	if !ok {
+		return nil, nil
+	}
 	_ = os.Unsetenv(variable)
 	fd, err := strconv.Atoi(value)
-	if err != nil {
+	if err != nil || fd <= stderr {
 		return nil, fmt.Errorf("take over from a start_server: %s=%q is no descriptor", variable, value)
 	}
 	file := os.NewFile(uintptr(fd), variable)
@@ -100,73 +109,117 @@ func readSuccession(variable string) (*succession, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take over from a start_server: read its state: %w", err)
 	}
-	return parseSuccession(text)
+	s, err := parseSuccession(text)
+	if err != nil {
+		return nil, fmt.Errorf("take over from a start_server: %w", err)
+	}
+	return s, nil
 }
 
 func parseSuccession(text []byte) (*succession, error) {
 	s := &succession{}
 	if err := json.Unmarshal(text, s); err != nil {
-		return nil, fmt.Errorf("take over from a start_server: read its state: %w", err)
+		return nil, fmt.Errorf("read its state: %w", err)
 	}
 	if s.Version != successionVersion {
-		return nil, fmt.Errorf("take over from a start_server: its state is of version %d, this one knows %d", s.Version, successionVersion)
+		return nil, fmt.Errorf("its state is of version %d, this one knows %d", s.Version, successionVersion)
+	}
+	if err := s.State.check(s.Now); err != nil {
+		return nil, err
 	}
 	return s, s.check()
 }
 
 // check finds what could not be carried on.
 func (s *succession) check() error {
-	if s.State.Phase < starting || s.State.Phase > delaying {
-		return fmt.Errorf("take over from a start_server: it is in phase %d", s.State.Phase)
-	}
-	for _, fd := range s.descriptors() {
-		if fd <= stderr {
-			return fmt.Errorf("take over from a start_server: descriptor %d is none of its own", fd)
+	limit := process.DescriptorLimit()
+	taken := map[int]bool{}
+	for _, fd := range slices.Concat(s.descriptors(), s.Inherited) {
+		if fd <= stderr || fd >= limit || taken[fd] {
+			return fmt.Errorf("descriptor %d cannot be one of its own", fd)
 		}
-	}
-	for _, w := range s.State.Old {
-		if w == nil || w.PID <= 0 {
-			return errors.New("take over from a start_server: an old worker is not described")
-		}
+		taken[fd] = true
 	}
 	for _, sock := range s.Sockets {
-		if sock == nil {
-			return errors.New("take over from a start_server: a socket is not described")
+		if sock == nil || sock.Wish < -1 || sock.Wish >= limit {
+			return fmt.Errorf("%+v is no socket", sock)
 		}
+	}
+	for _, r := range s.Receivers {
+		if !slices.ContainsFunc(s.State.all(), func(w *worker) bool { return w.PID == r.Worker }) {
+			return fmt.Errorf("process %d has a notify socket and is no worker", r.Worker)
+		}
+	}
+	if l := s.Log; l.PID < 0 || len(l.Unwritten) > 0 && l.Unwritten[len(l.Unwritten)-1] != '\n' {
+		return fmt.Errorf("its log cannot go on: process %d, %q", l.PID, l.Unwritten)
+	}
+	if !filepath.IsAbs(s.Executable) {
+		return fmt.Errorf("its executable is %q", s.Executable)
 	}
 	return nil
 }
 
-// write puts the state into a file that has no name and stays open across an exec.
-func (s *succession) write() (descriptor int, err error) {
-	text, err := json.Marshal(s)
-	if err != nil {
-		return -1, err
-	}
-	fd, err := namelessFile()
-	if err != nil {
-		return -1, fmt.Errorf("write down the state: %w", err)
-	}
-	for len(text) > 0 {
-		n, err := unix.Write(fd, text)
-		if err != nil {
-			unix.Close(fd)
-			return -1, fmt.Errorf("write down the state: %w", err)
+// all are the workers, in no order.
+func (s *state) all() []*worker {
+	all := slices.Clone(s.Old)
+	for _, w := range []*worker{s.Current, s.Candidate} {
+		if w != nil {
+			all = append(all, w)
 		}
-		text = text[n:]
 	}
-	return fd, nil
+	return all
+}
+
+// check finds what no supervisor can be in.
+func (s *state) check(now time.Duration) error {
+	seen := map[int]bool{}
+	for _, w := range s.all() {
+		if w == nil || w.PID <= 1 || seen[w.PID] || w.Dead && w != s.Candidate {
+			return fmt.Errorf("%+v is no worker", w)
+		}
+		if w.Generation < 1 || w.Generation > s.Generation || w.KillAt < 0 {
+			return fmt.Errorf("%+v is no worker of generation 1 to %d", w, s.Generation)
+		}
+		seen[w.PID] = true
+	}
+	settled := s.Current != nil && s.Candidate == nil
+	switch {
+	case s.Phase == starting, s.Phase == running && settled, s.Phase == delaying && settled:
+	default:
+		return fmt.Errorf("it is in phase %d, with %+v serving and %+v starting", s.Phase, s.Current, s.Candidate)
+	}
+	if s.AttemptAt < 0 || s.AttemptAt > now || s.StartedAt < 0 || s.StartedAt > now || s.Due < 0 {
+		return fmt.Errorf("its clock stands at %s, before it started a worker at %s or %s", now, s.AttemptAt, s.StartedAt)
+	}
+	return nil
+}
+
+// write puts the state into a file, in place of what is there.
+func (s *succession) write(descriptor int) error {
+	text, err := json.Marshal(s)
+	if err == nil && bytes.Contains(text, []byte(`\ufffd`)) {
+		err = errors.New("there are names which are not UTF-8, and would not be the same afterwards")
+	}
+	if err == nil {
+		err = unix.Ftruncate(descriptor, 0)
+	}
+	for written := 0; err == nil && written < len(text); {
+		var n int
+		n, err = unix.Pwrite(descriptor, text[written:], int64(written))
+		written += max(n, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("write down the state: %w", err)
+	}
+	return nil
 }
 
 // Answer is for the start_server command: where this process is tried out by a
 // superdaemon that wants to be replaced, it checks that it could take over and
 // understands the command line in the same way, and says so. config reads a command line.
 func Answer(w io.Writer, config func(argv []string) (Config, error)) error {
-	if os.Getenv(probeVariable) == "" {
-		return nil
-	}
 	s, err := readSuccession(probeVariable)
-	if err != nil {
+	if s == nil || err != nil {
 		return err
 	}
 	c, err := config(s.Args)
@@ -176,16 +229,33 @@ func Answer(w io.Writer, config func(argv []string) (Config, error)) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	if !sameConfig(c, s.Config) {
+	if !s.suits(c) {
 		return fmt.Errorf("take over from a start_server: the options mean something else now: %q", s.Args)
 	}
 	_, err = fmt.Fprintf(w, "%s%d\n", answerPrefix, successionVersion)
 	return err
 }
 
-// sameConfig compares what the two would write down.
-func sameConfig(a, b Config) bool {
-	textA, errA := json.Marshal(a)
-	textB, errB := json.Marshal(b)
-	return errA == nil && errB == nil && bytes.Equal(textA, textB)
+// suits tells whether c is what the predecessor understood its command line to mean, and
+// the descriptors are there that c needs. What a predecessor does not know yet
+// cannot have meant something else.
+func (s *succession) suits(c Config) bool {
+	known := Config{}
+	_ = json.Unmarshal(c.words(), &known)
+	decoder := json.NewDecoder(bytes.NewReader(s.Config))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&known); err != nil {
+		return false
+	}
+	_, piped := logfile.Command(c.LogFile)
+	return bytes.Equal(known.words(), c.words()) && piped == s.Log.piped() && (c.PIDFile != "") == (s.PIDFile >= 0)
+}
+
+// words writes a Config down.
+func (c Config) words() json.RawMessage {
+	text, err := json.Marshal(c)
+	if err != nil {
+		panic(err) // it is made of strings and numbers
+	}
+	return text
 }

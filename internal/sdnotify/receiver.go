@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -54,13 +55,11 @@ func (r *Receiver) Close() error {
 	return err
 }
 
-// Release stops receiving and returns a descriptor of the socket, which stays open with what is unread in it, for Adopt. It wakes Next.
-func (r *Receiver) Release() (descriptor int, err error) {
-	if descriptor, err = unix.FcntlInt(uintptr(r.descriptor), unix.F_DUPFD_CLOEXEC, 3); err != nil {
-		return -1, fmt.Errorf("release notify socket: %w", err)
-	}
-	return descriptor, r.file.Close()
-}
+// Pause makes Next answer at once, as if the receiver were closed, until Resume. What is unread stays in the queue.
+func (r *Receiver) Pause() { _ = r.file.SetReadDeadline(time.Now()) }
+
+// Resume is the opposite of Pause.
+func (r *Receiver) Resume() { _ = r.file.SetReadDeadline(time.Time{}) }
 
 // A datagram may be as long as for systemd (NOTIFY_BUFFER_MAX, bytes) and bring as many descriptors as the kernel lets pass (SCM_MAX_FD).
 const (
@@ -70,7 +69,7 @@ const (
 
 // Next waits for the next datagram from a trusted sender; pid and uid are those that the kernel vouches for (0 for a process of
 // another pid namespace). Whatever else arrives is dropped: oversized, cut or binary datagrams, and those of strangers. Descriptors
-// that come along are closed at once. It is os.ErrClosed when the receiver is closed. Where the system does not tell who sends (not
+// that come along are closed at once. It is os.ErrClosed when the receiver is closed or pauses. Where the system does not tell who sends (not
 // Linux), everyone who knows the address is trusted.
 func (r *Receiver) Next(trusted func(pid, uid int) bool) (Message, error) {
 	conn, err := r.file.SyscallConn()

@@ -73,6 +73,25 @@ func TestNextWaits(t *testing.T) {
 	}
 }
 
+func TestPause(t *testing.T) {
+	r := listenT(t)
+	woken := make(chan error)
+	go func() {
+		_, err := r.Next(everyone)
+		woken <- err
+	}()
+	r.Pause()
+	if err := <-woken; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Next = %v; want %v", err, os.ErrClosed)
+	}
+	sendT(t, r.Address(), "READY=1")
+	if _, err := r.Next(everyone); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Next = %v; want %v", err, os.ErrClosed)
+	}
+	r.Resume()
+	wantNext(t, r, everyone, Message{Ready: true})
+}
+
 func TestNextDropsWhatIsNoMessage(t *testing.T) {
 	r := listenT(t)
 	for _, junk := range []string{"", "\x00", "a\x00b", "READY=1\n" + strings.Repeat("x", maxDatagram), strings.Repeat("\x00", 2*maxDatagram)} {

@@ -52,15 +52,17 @@ func init() {
 func Catch() Channels {
 	if received.HUP == nil {
 		received = NewChannels()
-		signal.Ignore(syscall.SIGPIPE) // and workers inherit that (Server::Starter 0.35)
 		notifyAll()
+		signal.Ignore(syscall.SIGPIPE) // and workers inherit that (Server::Starter 0.35)
 	}
 	return received
 }
 
+// notifyAll begins with those that matter most: it takes some microseconds for each.
 func notifyAll() {
-	signal.Notify(received.Stop, stop...)
+	signal.Notify(received.Stop, syscall.SIGTERM)
 	signal.Notify(received.HUP, syscall.SIGHUP)
+	signal.Notify(received.Stop, stop...)
 	signal.Notify(received.Upgrade, syscall.SIGUSR2)
 	signal.Notify(received.Child, syscall.SIGCHLD)
 	signal.Notify(received.Stray, stray...)
