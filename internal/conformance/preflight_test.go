@@ -95,6 +95,9 @@ func build(home string) error {
 			return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 		}
 		if program != "" {
+			if _, err := os.Stat(program); err != nil {
+				return err
+			}
 			if err := os.Symlink(program, filepath.Join(dir, "start_server")); err != nil {
 				return err
 			}
