@@ -157,14 +157,21 @@ func (s *superdaemon) stop() {
 	os.RemoveAll(s.folder)
 }
 
-// privateMemory is what the kernel accounts to this process alone, in bytes.
-func (s *superdaemon) privateMemory() (float64, error) {
+// Lines of proc_pid_smaps_rollup(5): all that is accounted to a process alone, and that part of it which is not pages
+// of a file (a second process that runs the same binary would share those).
+var (
+	private   = regexp.MustCompile(`(?m)^Private_\w+:\s+(\d+) kB`)
+	anonymous = regexp.MustCompile(`(?m)^Anonymous:\s+(\d+) kB`)
+)
+
+// memory is the superdaemon's, in bytes.
+func (s *superdaemon) memory(kind *regexp.Regexp) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
 	sum := 0
-	for _, line := range regexp.MustCompile(`(?m)^Private_\w+:\s+(\d+) kB`).FindAllSubmatch(text, -1) {
+	for _, line := range kind.FindAllSubmatch(text, -1) {
 		n, _ := strconv.Atoi(string(line[1])) // it matched \d+
 		sum += n << 10
 	}

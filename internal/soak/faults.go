@@ -77,10 +77,13 @@ func (s *stage) second(first int) (pid int, err error) {
 	return pid, err
 }
 
-// later waits until the superdaemon has attempted so many generations more, as its log tells.
-func (s *stage) later(line string, times int) error {
-	before := s.logged(line)
-	return s.until(fmt.Sprintf("%d more %q", times, line), func() bool { return s.logged(line) >= before+times })
+// untilLogged does something and waits until the log has so many more lines with the text.
+func (s *stage) untilLogged(text string, times int, do func() error) error {
+	before := s.logged(text)
+	if err := do(); err != nil {
+		return err
+	}
+	return s.until(fmt.Sprintf("%d more lines %q", times, text), func() bool { return s.logged(text) >= before+times })
 }
 
 func hupStorm(s *stage) error {
@@ -159,17 +162,17 @@ func killNew(s *stage) error {
 // stopNew stops a worker that is starting for longer than it has to get ready: TERM does not reach it, only KILL.
 func stopNew(s *stage) error {
 	return s.gated(func(pid int) error {
-		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-			return err
-		}
-		return s.later("new worker "+strconv.Itoa(pid)+" seems to have failed to start", 1)
+		return s.untilLogged("new worker "+strconv.Itoa(pid)+" seems to have failed to start", 1, func() error {
+			return syscall.Kill(pid, syscall.SIGSTOP)
+		})
 	})
 }
 
 // late is a worker that is not ready in time.
 func late(s *stage) error {
 	return s.gated(func(pid int) error {
-		return s.later("new worker "+strconv.Itoa(pid)+" seems to have failed to start", 1)
+		text := "new worker " + strconv.Itoa(pid) + " seems to have failed to start"
+		return s.until(text, func() bool { return s.logged(text) == 1 })
 	})
 }
 
@@ -191,10 +194,7 @@ func brokenProgram(text string, mode os.FileMode) func(*stage) error {
 		if err := replaceBy(s.path("app"), []byte(text), mode); err != nil {
 			return err
 		}
-		if err := s.hup(); err != nil {
-			return err
-		}
-		return errors.Join(s.later("seems to have failed to start", 1+s.rand.IntN(3)), replace(s.path("app"), s.path("good")))
+		return s.deployedInVain()
 	}
 }
 
@@ -202,10 +202,13 @@ func programGone(s *stage) error {
 	if err := os.Remove(s.path("app")); err != nil {
 		return err
 	}
-	if err := s.hup(); err != nil {
-		return err
-	}
-	return errors.Join(s.later("seems to have failed to start", 1+s.rand.IntN(3)), replace(s.path("app"), s.path("good")))
+	return s.deployedInVain()
+}
+
+// deployedInVain sends HUP and mends the program after some attempts.
+func (s *stage) deployedInVain() error {
+	err := s.untilLogged("seems to have failed to start", 1+s.rand.IntN(3), s.hup)
+	return errors.Join(err, replace(s.path("app"), s.path("good")))
 }
 
 func logCommandKilled(s *stage) error {
@@ -265,7 +268,7 @@ func limited(option, limit, complaint string) func(*stage) error {
 		if _, err := s.prlimit(option + "=" + limit + ":"); err != nil {
 			return err
 		}
-		err = errors.Join(s.hup(), s.later(complaint, 1))
+		err = s.untilLogged(complaint, 1, s.hup)
 		time.Sleep(s.someTime(1500))
 		_, failed := s.prlimit(option + "=" + old + ":")
 		return errors.Join(err, failed, s.hup())
@@ -329,19 +332,16 @@ func upgradeBroken(s *stage) error {
 	if err := replaceBy(s.path("start_server"), []byte(text), 0o755); err != nil {
 		return err
 	}
-	if err := s.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
-		return err
-	}
-	err := s.later("USR2", 1)
+	err := s.untilLogged("USR2", 1, func() error { return s.cmd.Process.Signal(syscall.SIGUSR2) })
 	time.Sleep(s.someTime(200))
 	return errors.Join(err, replace(s.path("start_server"), s.path("binary")))
 }
 
 func straySignals(s *stage) error {
-	// Those that stop a process, like TTOU, are left out: they are for the terminal's user.
+	// Left out are those that stop a process, like TTOU: they are for the terminal's user. And 34, which Go cannot catch.
 	strays := []syscall.Signal{syscall.SIGUSR1, syscall.SIGALRM, syscall.SIGWINCH, syscall.SIGCONT, syscall.SIGPIPE,
 		syscall.SIGCHLD, syscall.SIGURG, syscall.SIGIO, syscall.SIGVTALRM, syscall.SIGPROF, syscall.SIGPWR, syscall.SIGXCPU,
-		syscall.SIGXFSZ, syscall.SIGTRAP, syscall.SIGSYS, syscall.SIGABRT, syscall.Signal(34), syscall.Signal(64)}
+		syscall.SIGXFSZ, syscall.SIGTRAP, syscall.SIGSYS, syscall.SIGABRT, syscall.Signal(40), syscall.Signal(64)}
 	for range 100 {
 		if err := s.cmd.Process.Signal(strays[s.rand.IntN(len(strays))]); err != nil {
 			return err

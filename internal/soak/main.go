@@ -64,8 +64,8 @@ func soak(binary string, duration time.Duration, seed uint64, first int, only st
 		}
 		if err = s.step(f, t); err != nil {
 			failures = append(failures, fmt.Errorf("step %d of seed %d: %s: %w", step, seed, f.name, err))
-			if s.newest() == 0 {
-				break // it has not come back: all that follows would fail too
+			if s.gone() || s.newest() == 0 {
+				break // all that follows would fail too
 			}
 		}
 	}

@@ -129,6 +129,9 @@ func (s *stage) stop() error {
 	var err error
 	select {
 	case err = <-s.ended:
+		if err != nil {
+			err = fmt.Errorf("the superdaemon ended: %w", err)
+		}
 	case <-time.After(patience):
 		err = fmt.Errorf("TERM: still there after %v", patience)
 	}
@@ -148,17 +151,25 @@ func (s *stage) signal(sig syscall.Signal) { s.cmd.Process.Signal(sig) }
 // until waits for a condition, or for the end of the superdaemon.
 func (s *stage) until(what string, condition func() bool) error {
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
-		select {
-		case err := <-s.ended:
-			s.ended <- err
-			return fmt.Errorf("waiting for %q: the superdaemon ended: %v", what, err)
-		default:
+		if s.gone() {
+			return fmt.Errorf("waiting for %q: the superdaemon is gone", what)
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("waiting for %q: not in %v; %s", what, patience, s)
 		}
 	}
 	return nil
+}
+
+// gone says whether the superdaemon has ended.
+func (s *stage) gone() bool {
+	select {
+	case err := <-s.ended:
+		s.ended <- err
+		return true
+	default:
+		return false
+	}
 }
 
 // String is what a report of trouble should tell.
