@@ -1,6 +1,7 @@
 package starter
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -54,6 +55,16 @@ func TestSimulationCatches(t *testing.T) {
 	}
 }
 
+// TestSimulationOfUpgrades replaces the supervisor after every event: every state can be
+// handed over, and all goes on as it must.
+func TestSimulationOfUpgrades(t *testing.T) {
+	for seed := range uint64(2000) {
+		if err := simulate(seed, func(s *supervisor) decider { return successive{s} }); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
 // decider is the supervisor as the simulation drives it, or one with a bug.
 type decider interface {
 	turn(time.Duration, settings)
@@ -99,6 +110,24 @@ type deaf struct {
 func (d *deaf) exited(pid, status int) {
 	if d.deaths++; d.deaths%7 != 0 {
 		d.supervisor.exited(pid, status)
+	}
+}
+
+// successive is a supervisor that is replaced over and over.
+type successive struct{ *supervisor }
+
+func (s successive) passed() {
+	s.supervisor.passed()
+	if s.Phase >= stopping {
+		return
+	}
+	text, err := json.Marshal(s.state)
+	if err != nil {
+		panic(err)
+	}
+	s.state = state{}
+	if err := errors.Join(json.Unmarshal(text, &s.state), s.check(s.now)); err != nil {
+		panic(err)
 	}
 }
 

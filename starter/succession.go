@@ -22,7 +22,7 @@ import (
 
 // successionVersion changes when a superdaemon that reads the former version
 // would do something wrong. Fields that are new do not change it: they are zero where
-// a predecessor did not know them.
+// a predecessor did not know them. Names of fields and numbers of phases stay what they are.
 const successionVersion = 1
 
 // succession is what a superdaemon leaves to the one that replaces it: the state of
@@ -133,17 +133,17 @@ func parseSuccession(text []byte) (*succession, error) {
 // check finds what could not be carried on.
 func (s *succession) check() error {
 	limit := process.DescriptorLimit()
+	for _, sock := range s.Sockets {
+		if sock == nil || sock.Wish < -1 || sock.Wish >= limit {
+			return fmt.Errorf("%+v is no socket", sock)
+		}
+	}
 	taken := map[int]bool{}
 	for _, fd := range slices.Concat(s.descriptors(), s.Inherited) {
 		if fd <= stderr || fd >= limit || taken[fd] {
 			return fmt.Errorf("descriptor %d cannot be one of its own", fd)
 		}
 		taken[fd] = true
-	}
-	for _, sock := range s.Sockets {
-		if sock == nil || sock.Wish < -1 || sock.Wish >= limit {
-			return fmt.Errorf("%+v is no socket", sock)
-		}
 	}
 	for _, r := range s.Receivers {
 		if !slices.ContainsFunc(s.State.all(), func(w *worker) bool { return w.PID == r.Worker }) {
