@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,6 +10,15 @@ import (
 
 	"github.com/start-server/start-server/internal/story"
 )
+
+// TestMain plays many stories at once: they wait for seconds to pass, most of the time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // TestStories plays what a user sees: testdata/script, one story a file.
 func TestStories(t *testing.T) {
