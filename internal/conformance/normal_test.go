@@ -95,13 +95,13 @@ var (
 	perlSays = regexp.MustCompile(`^Use of uninitialized value|^Can't exec`)
 	source   = regexp.MustCompile(` at \S+ line \d+\.$`)
 	list     = regexp.MustCompile(`worker-\d+(,worker-\d+)+`)
-	death    = regexp.MustCompile(`^(old )?worker \S+ died, status:\d+$`)
+	whenever = regexp.MustCompile(`^(old )?worker \S+ died, status:\d+$|^(out|err)$`)
 )
 
-// normalizeLog puts the deaths of workers that had been told to go at the end, in order of their names: who ends first
-// is up to them, and the original tells of it only when a start that is under way is over.
+// normalizeLog puts at the end, sorted, what workers say themselves and the deaths of those that had been told to go:
+// who comes first is up to them, and the original tells of a death only when a start that is under way is over.
 func normalizeLog(lines []string) []string {
-	var said, deaths []string
+	var said, others []string
 	for _, line := range lines {
 		if perlSays.MatchString(line) || strings.HasPrefix(line, "hint: ") { // which is ours alone
 			continue
@@ -112,14 +112,14 @@ func normalizeLog(lines []string) []string {
 			slices.Sort(words)
 			return strings.Join(words, ",")
 		})
-		if death.MatchString(line) {
-			deaths = append(deaths, line)
+		if whenever.MatchString(line) {
+			others = append(others, line)
 		} else {
 			said = append(said, line)
 		}
 	}
-	slices.Sort(deaths)
-	return append(said, deaths...)
+	slices.Sort(others)
+	return append(said, others...)
 }
 
 var (

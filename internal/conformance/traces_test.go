@@ -26,6 +26,7 @@ func TestTraces(t *testing.T) {
 	both.Go(func() { theirs = perform(t, files, original, 20*time.Second) })
 	both.Go(func() { mine = perform(t, files, ours, 20*time.Second) })
 	both.Wait()
+	performAgain(t, files, theirs)
 	for _, file := range files {
 		name := name(file)
 		marks, err := story.ReadMarks(file)

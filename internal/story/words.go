@@ -1,6 +1,7 @@
 package story
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -113,7 +114,7 @@ func ask(network, address, what string, limit time.Duration) (string, error) {
 	}
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		Dial:              func(string, string) (net.Conn, error) { return conn, nil },
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 	}}
 	response, err := client.Get("http://localhost" + what)
 	if err != nil {
