@@ -4,14 +4,24 @@ PORT ?= 8080
 PREFIX ?= /usr/local
 FUZZTIME ?= 30s
 SOAK ?= 10m
+BINARY = bin/start_server
+TREE = $(DESTDIR)$(PREFIX)
+BASHDIR = share/bash-completion/completions
+ZSHDIR = share/zsh/site-functions
+FISHDIR = share/fish/vendor_completions.d
+GOBUILD = go build -trimpath -ldflags='-s -w'
+VERSION = $(shell sed -n 's/^const version = "\(.*\)"/\1/p' cmd/start_server/options.go)
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
+TAR = tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH)
+NFPM = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE = $(if $(shell command -v cc),-race)
 CHECKS = conformance,systemd
 
-.PHONY: build run test lint fuzz cover bench loss soak conformance conformance-systemd cross install dist clean
+.PHONY: build run test lint fuzz cover bench loss soak conformance conformance-systemd cross install place dist clean
 
 build:
-	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o bin/start_server ./cmd/start_server
+	CGO_ENABLED=0 $(GOBUILD) -o $(BINARY) ./cmd/start_server
 
 run: build
 	go build -o bin/hello ./testdata/hello
@@ -53,9 +63,35 @@ cross:
 	! GOOS=windows go build ./cmd/start_server 2>/tmp/start_server.windows
 	grep -q start_server_does_not_run_on_windows /tmp/start_server.windows
 
-install: build
-	install -D bin/start_server $(DESTDIR)$(PREFIX)/bin/start_server
-	install -D -m 644 cmd/start_server/start_server.1 $(DESTDIR)$(PREFIX)/share/man/man1/start_server.1
+install: build place
+
+# The tree that is installed, and packed: program, man page and completions, under $(DESTDIR)$(PREFIX).
+place:
+	install -d $(addprefix $(TREE)/,bin share/man/man1 $(BASHDIR) $(ZSHDIR) $(FISHDIR))
+	install -m 755 $(BINARY) $(TREE)/bin/start_server
+	install -m 644 cmd/start_server/start_server.1 $(TREE)/share/man/man1/
+	install -m 644 cmd/start_server/completion/start_server.bash $(TREE)/$(BASHDIR)/start_server
+	install -m 644 cmd/start_server/completion/_start_server $(TREE)/$(ZSHDIR)/
+	install -m 644 cmd/start_server/completion/start_server.fish $(TREE)/$(FISHDIR)/
+
+# Tarballs for `tar -xz --strip-components=1 -C /usr/local`, Debian packages, checksums. The same commit makes the same bytes.
+dist:
+	rm -rf dist
+	set -e; for os in linux darwin freebsd; do for arch in amd64 arm64; do \
+	  name=start_server-$(VERSION)-$$os-$$arch; \
+	  CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch $(GOBUILD) -o dist/binary-$$os-$$arch ./cmd/start_server; \
+	  $(MAKE) -s place BINARY=dist/binary-$$os-$$arch DESTDIR=dist/$$name PREFIX=; \
+	  install -m 644 README.md LICENSE dist/$$name/; \
+	  $(TAR) -C dist -cf - $$name | gzip -9n >dist/$$name.tar.gz; \
+	done; done
+	set -e; for arch in amd64 arm64; do \
+	  $(MAKE) -s place BINARY=dist/binary-linux-$$arch DESTDIR=dist/deb-$$arch PREFIX=/usr ZSHDIR=share/zsh/vendor-completions; \
+	  gzip -9n dist/deb-$$arch/usr/share/man/man1/start_server.1; \
+	  install -d dist/deb-$$arch/usr/share/doc/start-server; \
+	  install -m 644 LICENSE dist/deb-$$arch/usr/share/doc/start-server/copyright; \
+	  ARCH=$$arch VERSION=$(VERSION) go run $(NFPM) package -f .nfpm/nfpm.yaml -p deb -t dist; \
+	done
+	cd dist && rm -rf binary-* deb-* start_server-$(VERSION)-*[!z] && sha256sum * >SHA256SUMS && cat SHA256SUMS
 
 clean:
 	rm -rf bin dist coverage
