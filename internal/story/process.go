@@ -21,6 +21,7 @@ type cast struct {
 
 	mu        sync.Mutex // the curtain may fall at any time
 	processes map[string]*process
+	figures   map[string]figures // of superdaemons, at the first look
 }
 
 type castKey struct{}

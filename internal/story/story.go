@@ -12,8 +12,10 @@
 //	                             file that holds one line "tcp HOST:PORT", "udp HOST:PORT" or "unix PATH"
 //	write FILE LINE...           make a file of these lines, as a whole
 //	dial ADDRESS                 succeeds where somebody accepts connections (! dial: nobody does)
+//	sound NAME                   the superdaemon NAME, whose files are app.sock and status, is in good health; a HUP is
+//	                             part of the examination
 //
-// The condition [root] holds where the story is played by root. Waiting fails after $PATIENCE (20s) and shows what was there instead. A story that leaves a process behind fails.
+// The condition [root] holds where the story is played by root, [long] with the flag -long. Waiting fails after $PATIENCE (20s) and shows what was there instead. A story that leaves a process behind fails.
 //
 // Words in the comment lines that a story begins with:
 //
@@ -22,6 +24,7 @@
 package story
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -36,7 +39,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limit is how long a story may take. Then all its processes are killed, and what waits for them fails.
+var long = flag.Bool("long", false, "play the long versions of the stories that have one")
+
+// limit is how long a story may take, without -long. Then all its processes are killed, and what waits for them fails.
 const limit = time.Minute
 
 // Params says how to run the stories in the folder dir, with the programs in binDir put before all others.
@@ -51,9 +56,13 @@ func Params(dir, binDir string) testscript.Params {
 			env.Setenv("PATH", binDir+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("PATIENCE", "20s")
 			env.Setenv("HERE", env.WorkDir)
-			cast := &cast{home: env.WorkDir, processes: map[string]*process{}}
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // not a second at the end of each process
+			cast := &cast{home: env.WorkDir, processes: map[string]*process{}, figures: map[string]figures{}}
 			env.Values[castKey{}] = cast
 			curtain := time.AfterFunc(limit, func() { cast.kill() })
+			if *long {
+				curtain.Stop()
+			}
 			env.Defer(func() {
 				curtain.Stop()
 				if left := cast.sendHome(); left != "" {
@@ -63,10 +72,13 @@ func Params(dir, binDir string) testscript.Params {
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
-			if name != "root" {
-				return false, fmt.Errorf("unknown condition %q", name)
+			switch name {
+			case "root":
+				return os.Geteuid() == 0, nil
+			case "long":
+				return *long, nil
 			}
-			return os.Geteuid() == 0, nil
+			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start":  start,
@@ -78,6 +90,7 @@ func Params(dir, binDir string) testscript.Params {
 			"fetch":  fetch,
 			"write":  write,
 			"dial":   dial,
+			"sound":  sound,
 		},
 	}
 }
