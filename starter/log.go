@@ -184,7 +184,7 @@ func (l *log) write() bool {
 		case nil:
 			l.unwritten = l.unwritten[n:]
 		case unix.EINTR:
-		case unix.EAGAIN, unix.ENOSPC, unix.EDQUOT:
+		case unix.EAGAIN, unix.ENOSPC, unix.EDQUOT, unix.EFBIG: // there may be room later
 			return false
 		default: // the terminal is gone, say: nobody will ever read this
 			l.unwritten = nil

@@ -22,6 +22,10 @@ func msgRemovingSocket(path string) string {
 	return "removing existing socket file:" + path
 }
 
+func msgLeft(pids []int) string {
+	return "workers of a start_server that was killed may still be there:" + joinPIDs(pids)
+}
+
 func msgStartingWorker(pid int) string {
 	return fmt.Sprintf("starting new worker %d", pid)
 }

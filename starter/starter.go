@@ -73,12 +73,10 @@ func (d *superdaemon) open() error {
 	if err := d.bind(); err != nil {
 		return err
 	}
-	if d.config.StatusFile != "" { // of a superdaemon that was killed
-		_ = unix.Unlink(d.config.StatusFile)
-	}
 	if err := l.use(); err != nil {
 		return err
 	}
+	d.removeStaleStatus()
 	d.loop = newLoop(newSupervisor(d.config.rules(), d), d, signalsReceived, d.notices)
 	return nil
 }

@@ -31,6 +31,8 @@ type superdaemon struct {
 	Sockets       []*socket.Socket
 	Inherited     []int // descriptors that we were given for no purpose of ours, and hand on
 	StatusWritten bool
+	statusDue     time.Time // when to try again to write the status file; zero where it is true
+	statusWarned  string    // why it could not be written
 	pidFile       *pidfile.File
 	out           *log
 	receivers     map[int]*sdnotify.Receiver // by the pid of the worker
@@ -178,11 +180,51 @@ func (d *superdaemon) writeStatus(workers []statusfile.Worker) {
 	if d.config.StatusFile == "" {
 		return
 	}
-	if err := statusfile.Write(d.config.StatusFile, workers); err != nil {
-		d.log(err.Error())
+	err := statusfile.Write(d.config.StatusFile, workers)
+	if err == nil {
+		d.StatusWritten, d.statusDue, d.statusWarned = true, time.Time{}, ""
 		return
 	}
-	d.StatusWritten = true
+	d.statusDue = time.Now().Add(retryStatus)
+	if err.Error() != d.statusWarned {
+		d.log(err.Error())
+	}
+	d.statusWarned = err.Error()
+}
+
+// retryStatus is the time between tries to write the status file.
+const retryStatus = time.Second
+
+// writeStatusAgain tries again what failed, and says when to call again.
+func (d *superdaemon) writeStatusAgain() time.Duration {
+	if d.statusDue.IsZero() {
+		return 0
+	}
+	if time.Until(d.statusDue) <= 0 {
+		d.loop.supervisor.writeStatus()
+	}
+	return max(time.Until(d.statusDue), 0)
+}
+
+// removeStaleStatus removes the status file of a superdaemon that was killed: it is
+// true no more, and --restart would wait for a generation that never comes. Nobody else
+// remembers the workers that it names, so the log gets those that are there.
+func (d *superdaemon) removeStaleStatus() {
+	info, err := os.Lstat(d.config.StatusFile)
+	if err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	var left []int
+	workers, _ := statusfile.Read(d.config.StatusFile)
+	for _, w := range workers {
+		if w.PID > 0 && unix.Kill(w.PID, 0) != unix.ESRCH {
+			left = append(left, w.PID)
+		}
+	}
+	if len(left) > 0 {
+		d.log(msgLeft(left))
+	}
+	_ = unix.Unlink(d.config.StatusFile)
 }
 
 func (d *superdaemon) reopenLog() { d.out.reopen() }
@@ -222,7 +264,7 @@ func (d *superdaemon) chores() time.Duration {
 		process.Trim()
 	}
 	var waits []time.Duration
-	for _, wait := range []time.Duration{d.out.chores(), d.manager.chores(), d.watchEnvDir(), d.upgradeChores()} {
+	for _, wait := range []time.Duration{d.out.chores(), d.manager.chores(), d.watchEnvDir(), d.upgradeChores(), d.writeStatusAgain()} {
 		if wait > 0 {
 			waits = append(waits, wait)
 		}
