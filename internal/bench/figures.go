@@ -48,9 +48,9 @@ func figures(idle time.Duration) []figure {
 		{key: "start", title: "start: exec to the worker's main", unit: milliseconds, rounds: 100, bare: true, measure: startWith(1)},
 		{key: "hup", title: "HUP to the new worker's main", unit: milliseconds, rounds: 5, measure: hupToMain},
 		{key: "term", title: "HUP to the old worker's TERM, `--ready-timeout` against the default second", unit: milliseconds, rounds: 5, measure: hupToTerm},
-		{key: "memory", title: "private memory", unit: megabytes, rounds: 5, measure: memoryAfter(0, private)},
-		{key: "memory", title: "of it not shared with another such process", unit: megabytes, rounds: 5, measure: memoryAfter(0, anonymous)},
-		{key: "generations", title: "private memory after 1,000 generations", unit: megabytes, rounds: 1, measure: memoryAfter(1000, private)},
+		{key: "memory", title: "private memory at rest", unit: megabytes, rounds: 3, measure: memoryAfter(0, private)},
+		{key: "memory", title: "of it not shared with another such process", unit: megabytes, rounds: 3, measure: memoryAfter(0, anonymous)},
+		{key: "generations", title: "private memory at rest after 1,000 generations", unit: megabytes, rounds: 1, measure: memoryAfter(1000, private)},
 		{key: "cpu", title: "processor time for 40 generations", unit: milliseconds, rounds: 5, measure: cpuFor(40)},
 		{key: "idle", title: fmt.Sprintf("system calls in %v of idleness", idle), unit: plain, rounds: 1, measure: syscallsIn(idle)},
 		{key: "ports", title: "start with 200 ports", unit: milliseconds, rounds: 20, measure: startWith(200)},
@@ -162,7 +162,7 @@ func memoryAfter(generations int, kind *regexp.Regexp) func(candidate, workers) 
 		if err := s.generate(generations); err != nil {
 			return nil, err
 		}
-		bytes, err := s.memory(kind)
+		bytes, err := s.restingMemory(kind)
 		return []float64{bytes}, err
 	}
 }

@@ -178,6 +178,20 @@ func (s *superdaemon) memory(kind *regexp.Regexp) (float64, error) {
 	return float64(sum), nil
 }
 
+// restingMemory is what memory is when it has not changed for three seconds.
+func (s *superdaemon) restingMemory(kind *regexp.Regexp) (float64, error) {
+	last, err := s.memory(kind)
+	deadline := time.Now().Add(patience)
+	for since := time.Now(); err == nil && time.Since(since) < 3*time.Second && time.Now().Before(deadline); {
+		time.Sleep(100 * time.Millisecond)
+		var now float64
+		if now, err = s.memory(kind); now != last {
+			last, since = now, time.Now()
+		}
+	}
+	return last, err
+}
+
 // cpu is the time that the process itself, not its children, has spent on a processor. /proc/PID/stat counts in ticks
 // of 10 ms; schedstat has nanoseconds.
 func (s *superdaemon) cpu() (time.Duration, error) {
