@@ -1,0 +1,73 @@
+package starter
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	negative := -time.Second
+	for name, test := range map[string]struct {
+		change func(*Config)
+		wrong  []string // what the error says, line by line; nothing: all is right
+	}{
+		"the defaults": {func(*Config) {}, nil},
+		"everything": {func(c *Config) {
+			day := 24 * time.Hour
+			c.Ports = []string{"80", "127.0.0.1:80", "[::1]:80", "u80", "0", "0", "localhost:443=3", "444=4"}
+			c.Paths = []string{"/run/a", "/run/b"}
+			c.Backlog, c.Interval, c.ReadyTimeout, c.KillTimeout = 5, 0, day, day
+			c.SignalOnHUP, c.SignalOnTERM, c.AutoRestartInterval, c.KillOldDelay = "usr1", "3", &day, &day
+			c.LogFile, c.Daemonize = "| cat", true
+		}, nil},
+		"no program":           {func(c *Config) { c.Program = nil }, []string{"server program not specified"}},
+		"signals":              {func(c *Config) { c.SignalOnHUP, c.SignalOnTERM = "HUPP", "0" }, []string{`--signal-on-hup: unknown signal "HUPP"`, `--signal-on-term: unknown signal "0"`}},
+		"negative times":       {func(c *Config) { c.Interval, c.ReadyTimeout, c.KillTimeout = -time.Second, -time.Second, -time.Second }, []string{"--interval=-1: ", "--ready-timeout=-1: ", "--kill-timeout=-1: "}},
+		"more of them":         {func(c *Config) { c.AutoRestartInterval, c.KillOldDelay = &negative, &negative }, []string{"--auto-restart-interval=-1: ", "--kill-old-delay=-1: "}},
+		"backlog":              {func(c *Config) { c.Backlog = -1 }, []string{"--backlog=-1: "}},
+		"no log command":       {func(c *Config) { c.LogFile = " | " }, []string{`--log-file=" | ": no command`}},
+		"no log":               {func(c *Config) { c.Daemonize = true }, []string{"--daemonize: --log-file must be given"}},
+		"no port":              {func(c *Config) { c.Ports = []string{"http", "80"} }, []string{`"http"`}},
+		"one port twice":       {func(c *Config) { c.Ports = []string{"80", "0.0.0.0:80"} }, []string{`--port="0.0.0.0:80": the same address twice`}},
+		"one descriptor twice": {func(c *Config) { c.Ports = []string{"80=5", "81=5"} }, []string{`--port="81=5": the same descriptor twice`}},
+		"bad paths": {func(c *Config) { c.Paths = []string{"", "a;b", "a\nb", "a\x00b"} },
+			[]string{`--path="": an empty path`, `--path="a;b": `, `--path="a\nb": `, `--path="a\x00b": `}},
+		"one path twice": {func(c *Config) { c.Paths = []string{"/run/a", "/run/./a", "b"} }, []string{`--path="/run/./a": the same address twice`}},
+	} {
+		c := NewConfig("program")
+		test.change(&c)
+		err := c.Validate()
+		if (err == nil) != (test.wrong == nil) {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if err == nil {
+			_ = c.rules() // does not panic
+			continue
+		}
+		lines := strings.Split(err.Error(), "\n")
+		if len(lines) != len(test.wrong) {
+			t.Errorf("%s: %d lines, want %d:\n%v", name, len(lines), len(test.wrong), err)
+			continue
+		}
+		for i, words := range test.wrong {
+			if !strings.Contains(lines[i], words) {
+				t.Errorf("%s: %q does not say %q", name, lines[i], words)
+			}
+		}
+	}
+}
+
+func TestRules(t *testing.T) {
+	t.Parallel()
+	defer func() {
+		if recover() == nil {
+			t.Error("rules of a config that is not valid")
+		}
+	}()
+	c := NewConfig("x")
+	c.SignalOnHUP = "nope"
+	c.rules()
+}

@@ -1,0 +1,156 @@
+package starter
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/start-server/start-server/internal/pidfile"
+	"github.com/start-server/start-server/internal/statusfile"
+)
+
+// These tests are not parallel: the test process plays the superdaemon itself, and gets its signals.
+
+// played is a superdaemon that acts as a test wants.
+type played struct {
+	t       *testing.T
+	control Control
+	file    *pidfile.File
+}
+
+func play(t *testing.T, workers ...statusfile.Worker) *played {
+	t.Helper()
+	dir := t.TempDir()
+	p := &played{t: t, control: Control{PIDFile: filepath.Join(dir, "pid"), StatusFile: filepath.Join(dir, "status")}}
+	file, err := pidfile.Create(p.control.PIDFile, os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.file = file
+	p.workers(workers...)
+	return p
+}
+
+func (p *played) workers(workers ...statusfile.Worker) {
+	if err := statusfile.Write(p.control.StatusFile, workers); err != nil {
+		p.t.Error(err)
+	}
+}
+
+func (p *played) end() {
+	if err := p.file.Remove(); err != nil {
+		p.t.Error(err)
+	}
+}
+
+// on does something when the signal comes.
+func (p *played) on(sig syscall.Signal, do func()) {
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, sig)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		<-received
+		do()
+	}()
+	p.t.Cleanup(func() {
+		signal.Stop(received)
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			p.t.Errorf("%v has not come", sig)
+		}
+	})
+}
+
+func TestStop(t *testing.T) {
+	p := play(t)
+	p.on(syscall.SIGTERM, p.end)
+	var words bytes.Buffer
+	if err := p.control.Stop(&words); err != nil {
+		t.Error(err)
+	}
+	if want := fmt.Sprintf("stop_server (pid:%d) stopping now (pid:%[1]d)...\n", os.Getpid()); words.String() != want {
+		t.Errorf("it said %q, want %q", words.String(), want)
+	}
+}
+
+func TestRestartControl(t *testing.T) {
+	p := play(t, statusfile.Worker{Generation: 3, PID: 30})
+	var shown bytes.Buffer
+	p.control.Progress = &shown
+	p.on(syscall.SIGHUP, func() {
+		time.Sleep(2 * pollStatus) // for the progress to be seen
+		p.workers(statusfile.Worker{Generation: 3, PID: 30}, statusfile.Worker{Generation: 5, PID: 50})
+		time.Sleep(2 * pollStatus)
+		p.workers(statusfile.Worker{Generation: 5, PID: 50})
+	})
+	if err := p.control.Restart(context.Background()); err != nil {
+		t.Error(err)
+	}
+	p.end()
+	for _, words := range []string{"waiting for generation 4 or later to start", "generation 5 has started, waiting for old workers to finish:30"} {
+		if !strings.Contains(shown.String(), words) {
+			t.Errorf("it showed %q, not %q", shown.String(), words)
+		}
+	}
+}
+
+func TestRestartTimeout(t *testing.T) {
+	p := play(t, statusfile.Worker{Generation: 1, PID: 10})
+	p.control.Timeout = 10 * time.Millisecond
+	p.on(syscall.SIGHUP, func() {})
+	err := p.control.Restart(context.Background())
+	if err == nil || !strings.Contains(err.Error(), "the restart is not over after 0 secs: waiting for generation 2 or later to start") {
+		t.Error(err)
+	}
+	p.end()
+}
+
+func TestRestartOfNobody(t *testing.T) {
+	p := play(t, statusfile.Worker{Generation: 1, PID: 10})
+	p.on(syscall.SIGHUP, p.end)
+	err := p.control.Restart(context.Background())
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("the superdaemon %d has ended before the restart was over", os.Getpid())) {
+		t.Error(err)
+	}
+}
+
+func TestControlRefuses(t *testing.T) {
+	dir := t.TempDir()
+	stale := filepath.Join(dir, "stale")
+	if err := os.WriteFile(stale, fmt.Appendln(nil, os.Getpid()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p := play(t)
+	defer p.end()
+	if err := os.Remove(p.control.StatusFile); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		control Control
+		stop    string
+		restart string
+	}{
+		{Control{}, "--stop option requires --pid-file", "--restart option requires --pid-file and --status-file"},
+		{Control{PIDFile: dir + "/none", StatusFile: "s"}, "no superdaemon is running that was started with it", "no superdaemon is running"},
+		{Control{PIDFile: stale, StatusFile: "s"}, "is not locked: no superdaemon is running", "is not locked: no superdaemon is running"},
+		{p.control, "", "read status file: open " + p.control.StatusFile},
+	} {
+		if test.stop != "" { // else it would be obeyed
+			if err := test.control.Stop(os.Stderr); err == nil || !strings.Contains(err.Error(), test.stop) {
+				t.Errorf("%+v: stop: %v does not say %q", test.control, err, test.stop)
+			}
+		}
+		if err := test.control.Restart(context.Background()); err == nil || !strings.Contains(err.Error(), test.restart) {
+			t.Errorf("%+v: restart: %v does not say %q", test.control, err, test.restart)
+		}
+	}
+}

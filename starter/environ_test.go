@@ -1,0 +1,109 @@
+package starter
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestNewEnvironment(t *testing.T) {
+	t.Parallel()
+	long := 90 * time.Second
+	c := NewConfig("x")
+	c.EnvDir, c.AutoRestart, c.AutoRestartInterval, c.KillOldDelay = "/env", true, &long, new(time.Duration)
+	given := []string{
+		"A=1", "B=x=y", "EMPTY=", "=odd", "no equals sign", "KILL_OLD_DELAY=7",
+		"NOTIFY_SOCKET=/run/n", "WATCHDOG_USEC=1", "WATCHDOG_PID=1", "LISTEN_FDS=1", "LISTEN_PID=1", "LISTEN_FDNAMES=x", "LISTEN_PIDFDID=1",
+	}
+	e := newEnvironment(c, given)
+	want := map[string]string{
+		"A": "1", "B": "x=y", "EMPTY": "", "": "odd",
+		"ENVDIR": "/env", "ENABLE_AUTO_RESTART": "1", "AUTO_RESTART_INTERVAL": "90", "KILL_OLD_DELAY": "0",
+	}
+	if diff := cmp.Diff(want, e.base); diff != "" || e.dir != "/env" {
+		t.Errorf("envdir %q (-want +got):\n%s", e.dir, diff)
+	}
+	if e := newEnvironment(NewConfig("x"), []string{"ENVDIR=/there"}); e.dir != "/there" {
+		t.Errorf("envdir %q", e.dir)
+	}
+}
+
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		vars  []string
+		want  settings
+		wrong []string // words of the error
+	}{
+		"nothing":             {nil, settings{false, 360 * time.Second, 0}, nil},
+		"on":                  {[]string{"ENABLE_AUTO_RESTART=1"}, settings{true, 360 * time.Second, 5 * time.Second}, nil},
+		"on by a word":        {[]string{"ENABLE_AUTO_RESTART=no"}, settings{true, 360 * time.Second, 5 * time.Second}, nil},
+		"off by 0":            {[]string{"ENABLE_AUTO_RESTART=0"}, settings{false, 360 * time.Second, 0}, nil},
+		"off by nothing":      {[]string{"ENABLE_AUTO_RESTART="}, settings{false, 360 * time.Second, 0}, nil},
+		"no delay":            {[]string{"ENABLE_AUTO_RESTART=1", "KILL_OLD_DELAY=0"}, settings{true, 360 * time.Second, 0}, nil},
+		"a delay":             {[]string{"KILL_OLD_DELAY=3"}, settings{false, 360 * time.Second, 3 * time.Second}, nil},
+		"spaces":              {[]string{"AUTO_RESTART_INTERVAL= 10 "}, settings{false, 10 * time.Second, 0}, nil},
+		"0 is the default":    {[]string{"AUTO_RESTART_INTERVAL=0"}, settings{false, 360 * time.Second, 0}, nil},
+		"nothing as interval": {[]string{"AUTO_RESTART_INTERVAL="}, settings{false, 360 * time.Second, 0}, nil},
+		"the greatest":        {[]string{"KILL_OLD_DELAY=2147483647"}, settings{false, 360 * time.Second, 2147483647 * time.Second}, nil},
+		"no numbers": {[]string{"AUTO_RESTART_INTERVAL=soon", "KILL_OLD_DELAY=-1"}, settings{false, 360 * time.Second, 0},
+			[]string{`$AUTO_RESTART_INTERVAL holds "soon"`, "360 secs it is", `$KILL_OLD_DELAY holds "-1"`, "0 secs it is"}},
+		"too great": {[]string{"KILL_OLD_DELAY=2147483648", "ENABLE_AUTO_RESTART=1"}, settings{true, 360 * time.Second, 5 * time.Second},
+			[]string{`holds "2147483648"`, "5 secs it is"}},
+	} {
+		got, err := newEnvironment(NewConfig("x"), test.vars).settings()
+		if got != test.want || (err == nil) != (test.wrong == nil) {
+			t.Errorf("%s: %+v, want %+v (%v)", name, got, test.want, err)
+		}
+		for _, words := range test.wrong {
+			if !strings.Contains(err.Error(), words) {
+				t.Errorf("%s: %q does not say %q", name, err, words)
+			}
+		}
+	}
+}
+
+func TestSettingsOfEnvDir(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := newEnvironment(NewConfig("x"), []string{"ENVDIR=" + dir, "KILL_OLD_DELAY=2", "A=ours", "B=ours"})
+	write("KILL_OLD_DELAY", "4\n")
+	write("A", "theirs\n")
+	if s, err := e.settings(); s.killOldDelay != 4*time.Second || err != nil {
+		t.Errorf("%+v, %v", s, err)
+	}
+	vars, err := e.read()
+	if vars["A"] != "theirs" || vars["B"] != "ours" || err != nil || e.base["A"] != "ours" {
+		t.Errorf("%v, %v", vars, err)
+	}
+	write("KILL_OLD_DELAY", "often\n")
+	write("C=D", "x\n")
+	if s, err := e.settings(); s.killOldDelay != 0 || !strings.Contains(err.Error(), dir+`/KILL_OLD_DELAY holds "often"`) || !strings.Contains(err.Error(), "C=D") {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if err := os.Remove(filepath.Join(dir, "KILL_OLD_DELAY")); err != nil {
+		t.Fatal(err)
+	}
+	if s, _ := e.settings(); s.killOldDelay != 2*time.Second {
+		t.Errorf("a file that was removed left %+v", s)
+	}
+}
+
+func TestWords(t *testing.T) {
+	t.Parallel()
+	got := words(map[string]string{"A": "1", "B": "2"}, map[string]string{"B": "3", "C": ""})
+	if want := []string{"A=1", "B=3", "C="}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
