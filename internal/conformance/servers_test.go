@@ -6,9 +6,11 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -165,13 +167,16 @@ func (s server) command(t *testing.T, dir string, ports []string) []string {
 	return command
 }
 
-// freePort finds a TCP port that nobody uses: what listens must know its number beforehand.
+// freePort finds a TCP port that nobody uses: h2o must know its number beforehand. It is below those that the system
+// gives to the clients of the other tests.
 func freePort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := strconv.Itoa(10000 + rand.IntN(20000))
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	t.Fatal("no free port")
+	return ""
 }

@@ -122,9 +122,8 @@ func (d *superdaemon) awaitAnswer(address string) {
 func (d *superdaemon) until(condition func() bool, what string) {
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			d.t.Errorf("%s: never came to pass: %s; status:\n%s\nlog:\n%s", d.binDir, what, d.read("status"),
+			d.t.Fatalf("%s: never came to pass: %s; status:\n%s\nlog:\n%s", d.binDir, what, d.read("status"),
 				strings.TrimSpace(d.read("log")))
-			return
 		}
 	}
 }
