@@ -39,7 +39,7 @@ func drawSwap(path, ours string, w workers) error {
 
 // measureSwap has 16 clients ask a worker that takes a while to start and to answer, and sends HUP in the middle.
 func measureSwap(ours string, w workers) (*swap, error) {
-	result := &swap{startup: "400ms", work: "100ms", answers: make(map[int][]time.Duration)}
+	result := &swap{startup: "400ms", work: "130ms", answers: make(map[int][]time.Duration)}
 	s, err := start(ours, []string{"--port=127.0.0.1:0", "--ready-timeout=10"}, []string{w.web},
 		"WEB_STARTUP="+result.startup, "WEB_WORK="+result.work)
 	if err != nil {
