@@ -1,0 +1,135 @@
+package starter
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/start-server/start-server/internal/sdnotify"
+	"github.com/start-server/start-server/internal/signals"
+)
+
+// TestStopAnywhere sends TERM at every point of every phase: of the first start, a failing one, one that
+// is not ready, the delay, the wait for old workers, an auto restart. All ends in time, and all workers end before.
+func TestStopAnywhere(t *testing.T) {
+	t.Parallel()
+	for name, r := range map[string]rules{
+		"interval": {interval: time.Second},
+		"ready":    {interval: time.Second, readyTimeout: 2 * time.Second},
+		"at once":  {},
+		"kill":     {interval: time.Second, readyTimeout: time.Second, killTimeout: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for tenth := range 130 { // the script below takes 12 seconds
+				stopAt(t, r, float64(tenth)/10+0.05)
+				stopAt(t, r, float64(tenth)/10) // at the same time as something else
+			}
+		})
+	}
+}
+
+func stopAt(t *testing.T, r rules, at float64) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, r)
+		p.asked = settings{killOldDelay: 2 * time.Second, autoRestart: true, autoRestartInterval: 6 * time.Second}
+		p.slow = 1500 * time.Millisecond
+		p.lives[2], p.lives[5] = 0, time.Second
+		forkFails := false
+		p.starting = func() error {
+			if forkFails = !forkFails && p.loop.Generation == 3; forkFails {
+				return syscall.EAGAIN
+			}
+			generation := p.loop.Generation
+			p.at(0.3, func() {
+				select {
+				case p.loop.notices <- notice{generation, sdnotify.Message{Ready: true}}:
+				case <-time.After(time.Minute): // who stops does not listen
+				}
+			})
+			return nil
+		}
+		for _, second := range []float64{3, 5} {
+			p.at(second, func() {
+				select {
+				case p.loop.signals.HUP <- syscall.SIGHUP:
+				default: // one waits already, or nobody listens any more
+				}
+			})
+		}
+		p.at(at, p.term)
+		p.loop.run(t.Context())
+		if took := time.Since(p.began).Seconds() - at; took > 3 {
+			t.Errorf("TERM at %g: it took %g secs", at, took)
+		}
+		p.checkEnd(at)
+		time.Sleep(2 * time.Minute) // virtual, for what the stage has yet to do
+	})
+}
+
+// checkEnd: the stop is the last that is told before the deaths, everybody who was started has died, nobody was started after.
+func (p *stage) checkEnd(at float64) {
+	p.t.Helper()
+	diary := strings.Join(p.diary, "\n")
+	_, after, stopped := strings.Cut(diary, " received TERM, ")
+	if !stopped || !strings.HasSuffix(diary, " exiting") || strings.Contains(after, "starting new worker") {
+		p.t.Errorf("TERM at %g: it does not end as it should:\n%s", at, diary)
+	}
+	for line := range strings.Lines(diary) {
+		if _, pid, ok := strings.Cut(strings.TrimSpace(line), "starting new worker "); ok && !told(diary, pid) {
+			p.t.Errorf("TERM at %g: nobody says how worker %s died:\n%s", at, pid, diary)
+		}
+	}
+}
+
+func told(diary, pid string) bool {
+	for _, words := range []string{
+		" worker %s died, ", " old worker %s died, ", " worker %s died unexpectedly ", " new worker %s seems to have failed ",
+	} {
+		if strings.Contains(diary, fmt.Sprintf(words, pid)) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestClock: every time that is kept has the reading of the monotonic clock, so that nobody here can notice when
+// somebody sets the other one. A time without that reading prints without " m="; it is lost by what wallClock names.
+func TestClock(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "/no/such")
+	m := newManager()
+	m.watchdog = time.Second
+	m.chores()
+	d := &superdaemon{config: Config{StatusFile: "/no/such/file"}, out: &log{fd: -1, unwritten: make([]byte, maxUnwritten+1)}}
+	d.writeStatus(nil)
+	if wait := d.writeStatusAgain(); wait <= 0 || wait > retryStatus {
+		t.Errorf("the status file is written again after %s", wait)
+	}
+	for name, kept := range map[string]time.Time{
+		"the supervisor's epoch":            newLoop(nil, nil, signals.Channels{}, nil).epoch,
+		"the watchdog's bark":               m.barked,
+		"when to try the status file again": d.statusDue,
+	} {
+		if !strings.Contains(kept.String(), " m=") {
+			t.Errorf("%s is a time of day: %s", name, kept)
+		}
+	}
+	files, _ := filepath.Glob("*.go")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found := wallClock.Find(text); found != nil && !strings.HasSuffix(file, "_test.go") {
+			t.Errorf("%s asks for the time of day by %s", file, found)
+		}
+	}
+}
+
+var wallClock = regexp.MustCompile(`\.(Unix\w*|UTC|Local|Round|AddDate|Format|MarshalJSON)\(|time\.(Date|Parse|Unix)|CLOCK_REALTIME`)

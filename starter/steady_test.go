@@ -1,0 +1,107 @@
+package starter
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/start-server/start-server/internal/sdnotify"
+	"github.com/start-server/start-server/internal/statusfile"
+)
+
+// steadyVariable names the folder of TestSteadySuperdaemon, which is run in a process of its own: a superdaemon takes
+// the whole of it.
+const steadyVariable = "STARTER_TEST_STEADY"
+
+// TestSteady: no goroutine and no descriptor is gained by restarts, and none is left at the end.
+func TestSteady(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "-test.run=^TestSteadySuperdaemon$", "-test.timeout=1m")
+	cmd.Env = append(os.Environ(), steadyVariable+"="+t.TempDir(), "GORACE=atexit_sleep_ms=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestSteadySuperdaemon(t *testing.T) {
+	dir := os.Getenv(steadyVariable)
+	if dir == "" {
+		t.Skip("is run by TestSteady")
+	}
+	if address := os.Getenv("NOTIFY_SOCKET"); address != "" { // this is a worker
+		if err := sdnotify.Send(address, "READY=1"); err != nil {
+			t.Fatal(err)
+		}
+		select {} // until TERM
+	}
+	c := NewConfig(os.Args...)
+	c.Interval, c.ReadyTimeout = time.Millisecond, 20*time.Second
+	c.Paths, c.PIDFile, c.StatusFile = []string{filepath.Join(dir, "s")}, filepath.Join(dir, "pid"), filepath.Join(dir, "status")
+	c.LogFile = "| cat >" + filepath.Join(dir, "log")
+
+	before := measure(t)
+	ctx, stop := context.WithCancel(t.Context())
+	go func() {
+		defer stop()
+		restart(t, c.StatusFile, 3)
+		first := measure(t)
+		restart(t, c.StatusFile, 10)
+		if last := measure(t); last != first {
+			t.Errorf("%+v have become %+v", first, last)
+		}
+	}()
+	if err := Run(ctx, c); err != nil {
+		t.Error(err)
+	}
+	// What stays is os/signal's goroutine, and the runtime's descriptors for waiting.
+	if after := measure(t); after.goroutines > before.goroutines+1 || after.descriptors > before.descriptors+2 {
+		t.Errorf("%+v have become %+v in the end", before, after)
+	}
+}
+
+// restart asks for so many further generations, one after the other.
+func restart(t *testing.T, status string, generations int) {
+	generation := awaitNewer(t, status, 0)
+	for range generations {
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			t.Error(err)
+		}
+		generation = awaitNewer(t, status, generation)
+	}
+}
+
+func awaitNewer(t *testing.T, status string, than int) (generation int) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if workers, _ := statusfile.Read(status); len(workers) == 1 && workers[0].Generation > than {
+			return workers[0].Generation
+		}
+	}
+	t.Errorf("generation %d is not followed by another one", than)
+	return than
+}
+
+type resources struct{ goroutines, descriptors int }
+
+// measure takes the least of many looks: something short may be under way.
+func measure(t *testing.T) resources {
+	least := resources{1 << 30, 1 << 30}
+	for range 100 {
+		entries, err := os.ReadDir("/dev/fd")
+		if err != nil {
+			t.Error(err)
+		}
+		least.goroutines = min(least.goroutines, runtime.NumGoroutine())
+		least.descriptors = min(least.descriptors, len(entries))
+		time.Sleep(time.Millisecond)
+	}
+	return least
+}
