@@ -9,10 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
 )
+
+// Pdeathsig is about the thread that started the process: it must be one that lives as long as we do.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	run := flag.String("run", "", "measure only these, comma-separated: start, hup, term, memory, generations, cpu, idle, ports, lingering, requests, size")

@@ -59,7 +59,8 @@ func start(program string, options, worker []string, env ...string) (*superdaemo
 	s.cmd.Env = append(append(os.Environ(), diary.Variable+"="+filepath.Join(folder, "diary")), env...)
 	s.cmd.Dir = folder
 	s.cmd.Stdout, s.cmd.Stderr = log, log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that nothing of it can stay behind
+	// So that nothing of it can stay behind: stop ends the group, and our own end, however it comes, the superdaemon.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	s.began = diary.Now()
 	if err := s.cmd.Start(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(folder))

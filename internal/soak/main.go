@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -15,6 +16,9 @@ import (
 
 	"github.com/start-server/start-server/internal/load"
 )
+
+// Pdeathsig is about the thread that started the process: it must be one that lives as long as we do.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	duration := flag.Duration("duration", 10*time.Minute, "begin no further step after this")

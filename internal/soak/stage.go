@@ -108,7 +108,7 @@ func (s *stage) start() error {
 		"--pid-file=pid", "--status-file=run/status", "--log-file=| exec cat >> "+s.path("log/log"),
 		"--ready-timeout=2", "--kill-timeout=10", "--", s.path("app"))
 	s.cmd.Dir = s.folder
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if os.Getuid() == 0 {
 		s.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: stranger, Gid: stranger}
 	}
