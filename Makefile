@@ -18,6 +18,9 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE = $(if $(shell command -v cc),-race)
 CHECKS = conformance,systemd
 
+# Coverage is counted of these: all but the commands and what measures and plays.
+COVERED = $(shell go list ./starter ./listener/... ./internal/... | grep -Ev '/(bench|conformance|load|loss|soak|story)(/|$$)' | paste -sd,)
+
 .PHONY: build run test lint fuzz cover bench loss soak conformance conformance-systemd cross install place dist clean
 
 build:
@@ -40,6 +43,15 @@ fuzz:
 	set -e; for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	  go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
 	go test ./starter -run 'TestSimulation$$' -schedules 2000000
+
+# What the stories execute counts as well. Who is killed, or executes another program, has not written down what he did.
+cover:
+	rm -rf coverage && mkdir -p coverage/tests coverage/stories && chmod 1777 coverage/stories
+	GOCOVERDIR=$(CURDIR)/coverage/stories go test -count=1 -covermode=atomic -coverpkg=$(COVERED) ./... \
+	  -args -test.gocoverdir=$(CURDIR)/coverage/tests >coverage/tests.log || { cat coverage/tests.log; exit 1; }
+	go tool covdata textfmt -pkg=$(COVERED) -i=coverage/tests,coverage/stories -o coverage/profile
+	@go tool covdata percent -pkg=$(COVERED) -i=coverage/tests,coverage/stories
+	go tool cover -func coverage/profile | awk '/^total/ { print; exit $$3 + 0 < 85 }'
 
 bench: build
 	go run ./internal/bench bin/start_server

@@ -57,6 +57,7 @@ func Params(dir, binDir string) testscript.Params {
 			env.Setenv("PATIENCE", "20s")
 			env.Setenv("HERE", env.WorkDir)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // not a second at the end of each process
+			env.Setenv("GOCOVERDIR", os.Getenv("GOCOVERDIR"))
 			cast := &cast{home: env.WorkDir, processes: map[string]*process{}, figures: map[string]figures{}}
 			env.Values[castKey{}] = cast
 			curtain := time.AfterFunc(limit, func() { cast.kill() })
@@ -95,12 +96,16 @@ func Params(dir, binDir string) testscript.Params {
 	}
 }
 
-// Build compiles packages of this module into the folder binDir, with the race detector where the test has it.
+// Build compiles packages of this module into the folder binDir, with the race detector where the test has it, and to
+// count the statements that are executed where $GOCOVERDIR is set.
 func Build(t testing.TB, binDir string, packages ...string) {
 	t.Helper()
 	args := []string{"build", "-o", binDir + string(filepath.Separator)}
 	if raced() {
 		args = append(args, "-race")
+	}
+	if os.Getenv("GOCOVERDIR") != "" {
+		args = append(args, "-cover", "-covermode=atomic", "-coverpkg=github.com/start-server/start-server/...")
 	}
 	cmd := exec.Command("go", append(args, packages...)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
