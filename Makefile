@@ -47,7 +47,7 @@ fuzz:
 # What the stories execute counts as well. Who is killed, or executes another program, has not written down what he did.
 cover:
 	rm -rf coverage && mkdir -p coverage/tests coverage/stories && chmod 1777 coverage/stories
-	GOCOVERDIR=$(CURDIR)/coverage/stories go test -count=1 -covermode=atomic -coverpkg=$(COVERED) ./... \
+	COVERDIR=$(CURDIR)/coverage/stories go test -count=1 -covermode=atomic -coverpkg=$(COVERED) ./... \
 	  -args -test.gocoverdir=$(CURDIR)/coverage/tests >coverage/tests.log || { cat coverage/tests.log; exit 1; }
 	go tool covdata textfmt -pkg=$(COVERED) -i=coverage/tests,coverage/stories -o coverage/profile
 	@go tool covdata percent -pkg=$(COVERED) -i=coverage/tests,coverage/stories

@@ -41,6 +41,10 @@ import (
 
 var long = flag.Bool("long", false, "play the long versions of the stories that have one")
 
+// coverVariable names the folder where programs write down which statements they executed. It is not called GOCOVERDIR,
+// because go test changes that.
+const coverVariable = "COVERDIR"
+
 // limit is how long a story may take, without -long. Then all its processes are killed, and what waits for them fails.
 const limit = time.Minute
 
@@ -57,7 +61,7 @@ func Params(dir, binDir string) testscript.Params {
 			env.Setenv("PATIENCE", "20s")
 			env.Setenv("HERE", env.WorkDir)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // not a second at the end of each process
-			env.Setenv("GOCOVERDIR", os.Getenv("GOCOVERDIR"))
+			env.Setenv("GOCOVERDIR", os.Getenv(coverVariable))
 			cast := &cast{home: env.WorkDir, processes: map[string]*process{}, figures: map[string]figures{}}
 			env.Values[castKey{}] = cast
 			curtain := time.AfterFunc(limit, func() { cast.kill() })
@@ -97,14 +101,14 @@ func Params(dir, binDir string) testscript.Params {
 }
 
 // Build compiles packages of this module into the folder binDir, with the race detector where the test has it, and to
-// count the statements that are executed where $GOCOVERDIR is set.
+// count the statements that are executed where that is asked for.
 func Build(t testing.TB, binDir string, packages ...string) {
 	t.Helper()
 	args := []string{"build", "-o", binDir + string(filepath.Separator)}
 	if raced() {
 		args = append(args, "-race")
 	}
-	if os.Getenv("GOCOVERDIR") != "" {
+	if os.Getenv(coverVariable) != "" {
 		args = append(args, "-cover", "-covermode=atomic", "-coverpkg=github.com/start-server/start-server/...")
 	}
 	cmd := exec.Command("go", append(args, packages...)...)
