@@ -65,6 +65,7 @@ soak: build
 
 conformance: build
 	go test -tags conformance -count=1 -timeout 10m ./internal/conformance/ ./internal/getopt ./internal/pidfile
+	go test -tags conformance -count=1 -run 'Completion|Readme' ./cmd/start_server
 
 conformance-systemd: build
 	go test -tags systemd -count=1 -timeout 10m ./internal/conformance/systemd

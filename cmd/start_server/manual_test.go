@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -28,7 +30,7 @@ func TestManual(t *testing.T) {
 	}{
 		{"--help", help.String(), regexp.MustCompile(`(?m)^ *--([a-z-]+)`)},
 		{"the man page", read(t, "start_server.1"), regexp.MustCompile(`(?m)^\.It Fl Fl ([a-z-]+)`)},
-		{"the README's table", read(t, "../../README.md"), regexp.MustCompile("(?m)^\\| `--([a-z-]+)")},
+		{"the README's table", section(t, "Options"), regexp.MustCompile("(?m)^\\| `--([a-z-]+)")},
 	} {
 		var got []string
 		for _, m := range place.option.FindAllStringSubmatch(place.text, -1) {
@@ -63,6 +65,39 @@ func TestManualIsClean(t *testing.T) {
 			t.Errorf("%s: %v\n%s", cmd, err, &complaints)
 		}
 	}
+}
+
+// TestReadmeQuotes sees that the README has the units that the tests run under a real systemd, and a row for all in which
+// the original differs.
+func TestReadmeQuotes(t *testing.T) {
+	readme := section(t, "systemd")
+	for _, unit := range []string{"app.service", "app.socket"} {
+		if !strings.Contains(readme, "```ini\n"+read(t, "../../internal/conformance/systemd/testdata/"+unit)+"```") {
+			t.Errorf("the README has not %s to the letter", unit)
+		}
+	}
+	rows := strings.ReplaceAll(section(t, "Differences from the Perl original"), "`", "")
+	stories, err := filepath.Glob("../../testdata/script/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, story := range append(stories, "../../internal/conformance/testdata/scenarios.txtar") {
+		for _, m := range regexp.MustCompile(`(?m)^# differs: (.+)$`).FindAllStringSubmatch(read(t, story), -1) {
+			if !strings.Contains(rows, "\n| "+m[1]) {
+				t.Errorf("%s differs by %q, which is no row of the README", filepath.Base(story), m[1])
+			}
+		}
+	}
+}
+
+// section is what stands in the README below a title.
+func section(t *testing.T, title string) string {
+	_, text, ok := strings.Cut(read(t, "../../README.md"), "# "+title+"\n")
+	if !ok {
+		t.Fatalf("the README has no section %q", title)
+	}
+	text, _, _ = strings.Cut(text, "\n## ")
+	return text
 }
 
 func read(t *testing.T, file string) string {

@@ -34,6 +34,13 @@ var needs = []need{
 	{"python3", "/usr/bin/python3"},
 	{"procps", "/usr/bin/ps"},
 	{"util-linux", "/usr/bin/flock"},
+	{"libplack-perl", "/usr/bin/plackup"}, // the README's servers, completion in the shells
+	{"nodejs", "/usr/bin/node"},
+	{"ruby", "/usr/bin/ruby"},
+	{"puma", "/usr/bin/puma"},
+	{"systemd", "/usr/bin/systemd-notify"},
+	{"zsh", "/usr/bin/zsh"},
+	{"fish", "/usr/bin/fish"},
 }
 
 func TestMain(m *testing.M) {
