@@ -38,6 +38,9 @@ var slots = make(chan struct{}, 10)
 // perform runs the stories in files with the programs in binDir, all at once, and waits for nothing longer than
 // patience. A story that fails is an outcome here and not a failed test: the caller judges.
 func perform(t *testing.T, files []string, binDir string, patience time.Duration) map[string]outcome {
+	if len(files) == 0 { // testscript would look for a folder of them
+		return map[string]outcome{}
+	}
 	root, err := os.MkdirTemp("/tmp", "s") // short: a unix socket's path has 107 bytes at most
 	if err != nil {
 		t.Fatal(err)
