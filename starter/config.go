@@ -13,29 +13,29 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// Config is what a superdaemon can be asked for. NewConfig gives the defaults of
-// Server::Starter 0.35; start_server(1) describes each option.
+// Config is what a superdaemon can be asked for: one field for each option that
+// start_server(1) describes. Begin with NewConfig, for not every default is zero.
 type Config struct {
 	Program []string // the server and its arguments
 
-	Ports   []string // --port
-	Paths   []string // --path
+	Ports   []string // as given to --port: "80", "[::1]:80", "u443", "127.0.0.1:80=5"
+	Paths   []string // of unix sockets
 	Backlog int      // connections; 0 is SOMAXCONN
 
 	Dir    string // where the program runs; "" is here
 	EnvDir string // "" is $ENVDIR
 
-	Interval     time.Duration // a worker that is alive after so long has started
-	ReadyTimeout time.Duration // 0: the interval decides
-	KillTimeout  time.Duration // 0: nobody is killed
-	SignalOnHUP  string        // "TERM"
-	SignalOnTERM string        // "TERM"
+	Interval     time.Duration // a worker that is alive after so long has started; NewConfig: 1 s
+	ReadyTimeout time.Duration // a worker that is not ready after so long has failed; 0: the interval decides
+	KillTimeout  time.Duration // a worker that lives so long after it was told to stop gets KILL; 0: never
+	SignalOnHUP  string        // what old workers get after a HUP; NewConfig: "TERM"
+	SignalOnTERM string        // what workers get after a TERM; NewConfig: "TERM"
 
 	AutoRestart         bool           // false is $ENABLE_AUTO_RESTART
 	AutoRestartInterval *time.Duration // nil is $AUTO_RESTART_INTERVAL, or 360 s
 	KillOldDelay        *time.Duration // nil is $KILL_OLD_DELAY, or 5 s with auto restart, else 0
 
-	PIDFile    string
+	PIDFile    string // "" is none, as below
 	StatusFile string
 	LogFile    string // a file, or "| command"
 	Daemonize  bool   // needs LogFile

@@ -1,8 +1,22 @@
 // Package starter is the superdaemon: it binds sockets, starts a server
 // program with them, and replaces it by a new one without ever closing them.
 //
-// Run is the whole life of a superdaemon; Restart and Stop talk to one that
-// runs. The behaviour is that of Perl's Server::Starter 0.35, which is where rules
+// The command start_server is this package and a command line; start_server(1)
+// tells what it does. Other programs may run a superdaemon as well:
+//
+//	c := starter.NewConfig("./server", "--verbose")
+//	c.Ports = []string{"8080"}
+//	err := starter.Run(ctx, c)
+//
+// Run is the whole life of a superdaemon, and takes the whole process. It may
+// execute its own executable again, with the same arguments where it detaches
+// (Config.Daemonize) or replaces itself (USR2); for the latter the program's
+// --version must call Answer, or the superdaemon stays what it is. The methods of
+// Control talk to a superdaemon that runs.
+//
+// Servers take their sockets from package listener.
+//
+// The behaviour is that of Perl's Server::Starter 0.35, which is where rules
 // without another source come from.
 package starter
 
