@@ -73,6 +73,55 @@ func stopAt(t *testing.T, r rules, at float64) {
 	})
 }
 
+// TestStopBeforeTheStart: nobody is started for nothing.
+func TestStopBeforeTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second})
+		p.term()
+		p.run(`
+		0 received TERM, sending TERM to all workers:
+		0 exiting`)
+	})
+}
+
+// TestWhileStopping: nothing but deaths, and KILL in time, changes a stop.
+func TestWhileStopping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second, readyTimeout: time.Second, killTimeout: 2 * time.Second})
+		p.slow = time.Minute
+		p.at(0.5, p.says(1, sdnotify.Message{Ready: true}))
+		p.at(2, p.term)
+		p.at(2.5, p.term)
+		p.at(2.5, p.hup)
+		p.at(2.5, func() { p.loop.signals.Upgrade <- syscall.SIGUSR2 })
+		p.at(2.5, func() { p.loop.signals.Stray <- syscall.SIGALRM })
+		p.at(3, p.says(1, sdnotify.Message{Ready: true}))
+		p.at(3.5, p.says(1, sdnotify.Message{Extend: 3 * time.Second})) // until 6.5
+		p.run(`
+		0 starting new worker 1
+		2 received TERM, sending TERM to all workers:1
+		2 (1 gets terminated)
+		6.5 worker 1 is still there 2 secs after it was told to stop, sending KILL
+		6.5 (1 gets killed)
+		6.5 worker 1 died, status:9
+		6.5 exiting`)
+	})
+}
+
+// TestStatusWords: a worker's words reach the service manager, but for what could disturb a terminal.
+func TestStatusWords(t *testing.T) {
+	t.Parallel()
+	p := newStage(t, rules{})
+	s := p.loop.supervisor
+	s.turn(time.Second, settings{})
+	s.attempt()
+	s.described(1, "40 \x1b[31müsers\r\u202e\x00")
+	s.described(2, "nobody")
+	if got, want := s.describe(), "generation 1 (pid 1) is serving: 40 [31müsers"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // checkEnd: the stop is the last that is told before the deaths, everybody who was started has died, nobody was started after.
 func (p *stage) checkEnd(at float64) {
 	p.t.Helper()

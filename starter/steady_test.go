@@ -2,6 +2,7 @@ package starter
 
 import (
 	"context"
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,7 +26,7 @@ func TestSteady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "-test.run=^TestSteadySuperdaemon$", "-test.timeout=1m")
+	cmd := exec.Command(self, "-test.run=^TestSteadySuperdaemon$", "-test.timeout=1m", "-test.gocoverdir="+flag.Lookup("test.gocoverdir").Value.String())
 	cmd.Env = append(os.Environ(), steadyVariable+"="+t.TempDir(), "GORACE=atexit_sleep_ms=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)

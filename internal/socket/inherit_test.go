@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -73,7 +74,7 @@ func TestInherit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	heir := exec.Command(self, "-test.run=^TestHeir$")
+	heir := exec.Command(self, "-test.run=^TestHeir$", "-test.gocoverdir="+flag.Lookup("test.gocoverdir").Value.String())
 	heir.Env = append(os.Environ(), heirVariable+"=1")
 	heir.ExtraFiles = files
 	out, err := heir.CombinedOutput()
