@@ -61,16 +61,22 @@ func openLog(value string, env []string, detached bool) (*log, error) {
 		return nil, fmt.Errorf("make a pipe for the log command %q: %w", command, err)
 	}
 	for i, fd := range []int{stdout, stderr} {
-		saved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-		if detached { // the terminal is not to wait for the log command
-			saved, err = unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-		}
+		saved, err := saveOutput(fd, detached)
 		if err != nil {
 			return nil, fmt.Errorf("start the log command %q: %w", command, err)
 		}
 		l.Output[i] = saved
 	}
 	return l, nil
+}
+
+// saveOutput is where the log command's own output goes: where ours went, or nowhere for a
+// detached superdaemon, as the terminal is not to wait for the log command.
+func saveOutput(fd int, detached bool) (int, error) {
+	if detached {
+		return unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	}
+	return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 }
 
 // use makes the log the standard output and error of this process.
