@@ -58,7 +58,7 @@ func TestSimulationCatches(t *testing.T) {
 // TestSimulationOfUpgrades replaces the supervisor after every event: every state can be
 // handed over, and all goes on as it must.
 func TestSimulationOfUpgrades(t *testing.T) {
-	for seed := range uint64(2000) {
+	for seed := range uint64(300) {
 		if err := simulate(seed, func(s *supervisor) decider { return successive{s} }); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
