@@ -51,7 +51,7 @@ func NewConfig(program ...string) Config {
 // Validate names everything that is wrong, joined in one error.
 func (c Config) Validate() error {
 	if len(c.Program) == 0 {
-		return errors.New("server program not specified: start_server [options] -- program arg ...")
+		return errors.New("server program not specified: start_server [options] -- program [argument ...]")
 	}
 	_, hupErr := process.ParseSignal(c.SignalOnHUP)
 	_, termErr := process.ParseSignal(c.SignalOnTERM)
