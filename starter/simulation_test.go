@@ -142,6 +142,7 @@ type world struct {
 	stopping bool
 	lastHUP  bool // a HUP came, and no worker was started since
 	lines    []string
+	hints    int
 	err      error
 }
 
@@ -200,6 +201,7 @@ func randomRules(r *rand.Rand) rules {
 		killTimeout:  []time.Duration{0, 2 * time.Second}[r.IntN(2)],
 		signalOnHUP:  []syscall.Signal{syscall.SIGTERM, syscall.SIGUSR1}[r.IntN(2)],
 		signalOnTERM: syscall.SIGTERM,
+		sockets:      r.IntN(2) == 0,
 	}
 }
 
@@ -358,7 +360,15 @@ func (w *world) writeStatus(workers []statusfile.Worker) {
 
 func (w *world) reopenLog() {}
 
-func (w *world) log(line string) { w.lines = append(w.lines, line) }
+func (w *world) log(line string) {
+	w.lines = append(w.lines, line)
+	if !strings.HasPrefix(line, "hint: ") {
+		return
+	}
+	if w.hints++; w.hints > 1 || w.sup.StartedAt > 0 {
+		w.fail("a hint is given again, or to somebody whose server has started before")
+	}
+}
 
 func (w *world) notify(state string) {
 	if strings.HasPrefix(state, "READY=1") && w.sup.Current == nil {
