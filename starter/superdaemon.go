@@ -39,9 +39,11 @@ type superdaemon struct {
 	notices       chan notice
 	done          chan struct{} // closed at the end
 	receiving     sync.WaitGroup
-	warned        string // the latest complaint about the environment
-	executable    string // the file that USR2 executes
-	probe         *probe // nil while nothing is tried out
+	warned        string    // the latest complaint about the environment
+	executable    string    // the file that USR2 executes
+	rested        int       // the generation after whose start memory was given back
+	restAt        time.Time // when that is to be done next
+	probe         *probe    // nil while nothing is tried out
 }
 
 func newSuperdaemon(c Config, detached bool) *superdaemon {
@@ -210,8 +212,9 @@ func (d *superdaemon) writeStatusAgain() time.Duration {
 // true no more, and --restart would wait for a generation that never comes. Nobody else
 // remembers the workers that it names, so the log gets those that are there.
 func (d *superdaemon) removeStaleStatus() {
-	info, err := os.Lstat(d.config.StatusFile)
-	if err != nil || !info.Mode().IsRegular() {
+	var st unix.Stat_t
+	err := unix.Lstat(d.config.StatusFile, &st)
+	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Geteuid() { // somebody else's names nobody to kill
 		return
 	}
 	var left []int
@@ -260,9 +263,6 @@ func (d *superdaemon) reap() (pid, status int, ok bool) {
 }
 
 func (d *superdaemon) chores() time.Duration {
-	if d.loop.idle() {
-		process.Trim()
-	}
 	var waits []time.Duration
 	for _, wait := range []time.Duration{d.out.chores(), d.manager.chores(), d.watchEnvDir(), d.upgradeChores(), d.writeStatusAgain()} {
 		if wait > 0 {
@@ -273,6 +273,27 @@ func (d *superdaemon) chores() time.Duration {
 		return 0
 	}
 	return slices.Min(waits)
+}
+
+// restAfter is how long nothing must have been under way before memory is given back: a
+// restart seldom comes alone.
+const restAfter = time.Second / 2
+
+// rest gives memory back once after each restart. It says when to call again.
+func (d *superdaemon) rest() time.Duration {
+	if !d.loop.idle() || d.rested == d.loop.Generation {
+		d.restAt = time.Time{}
+		return 0
+	}
+	if d.restAt.IsZero() {
+		d.restAt = time.Now().Add(restAfter)
+	}
+	if wait := time.Until(d.restAt); wait > 0 {
+		return wait
+	}
+	process.Trim()
+	d.rested = d.loop.Generation
+	return 0
 }
 
 // watchEnvDir says how often the envdir is read though nothing happens: every

@@ -103,6 +103,11 @@ func open(path string) (*File, error) {
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EMLINK) { // FreeBSD says EMLINK
 		err = errors.New("it is a symbolic link")
 	}
+	var st unix.Stat_t
+	if err == nil && unix.Fstat(fd, &st) == nil && st.Nlink > 1 {
+		unix.Close(fd)
+		err = errors.New("it is another file's name as well, a hard link")
+	}
 	return &File{path: path, descriptor: fd}, err
 }
 

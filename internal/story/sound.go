@@ -42,8 +42,8 @@ func sound(ts *testscript.TestScript, neg bool, args []string) {
 	serving(ts, pid, generation)
 	if _, ok := c.figures[name]; !ok {
 		c.figures[name] = measure(pid)
-		return
 	}
+	ts.Logf("generation %d: %+v, at the first look %+v", generation, measure(pid), c.figures[name])
 	waitFor(ts, func() bool {
 		now, first := measure(pid), c.figures[name]
 		return now.descriptors <= first.descriptors && now.memory <= first.memory+memorySlack
