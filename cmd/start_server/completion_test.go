@@ -40,8 +40,8 @@ func TestCompletion(t *testing.T) {
 			s := startShell(t, dir, shell)
 			s.run(t, map[string]string{
 				"bash": "PS1=; source " + here + "/start_server.bash",
-				"zsh":  "PS1=; unsetopt zle_bracketed_paste; autoload -Uz compinit; compinit -D -u; source " + here + "/_start_server; compdef _start_server start_server",
-				"fish": "function fish_prompt; end; source " + here + "/start_server.fish",
+				"zsh":  "PS1=; unsetopt zle_bracketed_paste; fpath=(" + here + " $fpath); autoload -Uz compinit; compinit -D -u",
+				"fish": "function fish_prompt; end; set fish_complete_path " + here,
 			}[name])
 			for _, c := range completions {
 				if got := s.complete(t, c.typed); got != c.want {
