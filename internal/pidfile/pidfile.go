@@ -18,7 +18,8 @@ type File struct {
 	descriptor int
 }
 
-// LockedError says that another process holds the lock. PID is what the file says, 0 where it says no number.
+// LockedError says that another process holds the lock. PID is its pid where that is known (Linux), else what the file says, 0
+// where it says no number.
 type LockedError struct {
 	Path string
 	PID  int
@@ -64,8 +65,7 @@ func Create(path string, pid int) (*File, error) {
 			time.Sleep(lockPause)
 			continue
 		case errors.Is(err, unix.EWOULDBLOCK):
-			holder, _ := parse(content(f.descriptor))
-			err = &LockedError{Path: path, PID: holder}
+			err = &LockedError{Path: path, PID: f.holder()}
 		default:
 			err = fmt.Errorf("lock pid file %q: %w", path, err)
 		}
@@ -128,6 +128,15 @@ func openRegular(path string, flags int) (fd int, err error) {
 		return -1, err
 	}
 	return fd, nil
+}
+
+// holder is who holds the lock: not always who wrote the file, for everybody who may read it can lock it.
+func (f *File) holder() int {
+	if pid := locker(f.descriptor); pid > 0 {
+		return pid
+	}
+	pid, _ := parse(content(f.descriptor))
+	return pid
 }
 
 // same reports whether the path still leads to this file.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -65,14 +66,14 @@ func (p *Process) released() (bool, error) {
 	return true, flock(p.file.descriptor, unix.LOCK_UN)
 }
 
-// Gone reports, without waiting, whether the superdaemon has let go of the lock, or another pid file has taken the place.
-// A pid file that was merely deleted says nothing about the superdaemon: its lock does.
+// Gone reports, without waiting, whether the superdaemon has let go of the lock, or is no more, or another pid file has taken
+// the place. A pid file that was merely deleted says nothing about the superdaemon; nor does a lock that somebody else has taken.
 func (p *Process) Gone() (bool, error) {
 	free, err := p.released()
 	if err != nil {
 		return false, fmt.Errorf("lock pid file %q: %w", p.file.path, err)
 	}
-	return free || p.replaced(), nil
+	return free || p.replaced() || errors.Is(unix.Kill(p.PID, 0), unix.ESRCH), nil
 }
 
 func (p *Process) replaced() bool {
@@ -81,16 +82,14 @@ func (p *Process) replaced() bool {
 		(here.Dev != there.Dev || here.Ino != there.Ino)
 }
 
-// Wait returns when the superdaemon has let go of the lock. Close does not wake it.
+// Wait returns when the superdaemon is gone. It does not wait in the queue for the lock, where anybody could stand before it.
 func (p *Process) Wait() error {
-	err := flock(p.file.descriptor, unix.LOCK_SH)
-	if err == nil {
-		err = flock(p.file.descriptor, unix.LOCK_UN)
+	for {
+		if gone, err := p.Gone(); gone || err != nil {
+			return err
+		}
+		time.Sleep(lockPause)
 	}
-	if err != nil {
-		return fmt.Errorf("lock pid file %q: %w", p.file.path, err)
-	}
-	return nil
 }
 
 // Close closes the file.

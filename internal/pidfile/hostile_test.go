@@ -2,9 +2,12 @@ package pidfile
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestCreateHardLink: in a folder that everybody may write to, somebody can have given the name to a file of ours.
@@ -26,5 +29,28 @@ func TestCreateHardLink(t *testing.T) {
 	}
 	if text, err := os.ReadFile(precious); string(text) != "leave me alone" || err != nil {
 		t.Errorf("the file holds %q (%v)", text, err)
+	}
+}
+
+// TestWaitBehindAnother: who takes the lock when the superdaemon ends keeps nobody waiting.
+func TestWaitBehindAnother(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "pid")
+	superdaemon := exec.Command("true")
+	if err := superdaemon.Run(); err != nil {
+		t.Fatal(err)
+	}
+	another := create(t, path, superdaemon.Process.Pid)
+	fd, err := openRegular(path, unix.O_RDONLY|unix.O_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Process{PID: superdaemon.Process.Pid, file: File{path: path, descriptor: fd}}
+	defer p.Close()
+	if err := p.Wait(); err != nil {
+		t.Error(err)
+	}
+	if err := another.Remove(); err != nil {
+		t.Error(err)
 	}
 }
