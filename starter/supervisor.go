@@ -136,7 +136,7 @@ func (s *supervisor) exited(pid, status int) {
 		s.Candidate.Dead, s.Candidate.Status = true, status
 		s.Due = s.AttemptAt + max(s.rules.interval, retryPause)
 	case s.Current != nil && s.Current.PID == pid:
-		s.currentExited(pid, status)
+		s.currentExited(status)
 	case old != nil:
 		s.Old = slices.DeleteFunc(s.Old, func(w *worker) bool { return w == old })
 		switch {
@@ -147,7 +147,7 @@ func (s *supervisor) exited(pid, status int) {
 		default:
 			s.out.log(msgFailedToStart(pid, status))
 		}
-		s.gone(pid)
+		s.gone(old)
 	default:
 		return
 	}
@@ -156,15 +156,16 @@ func (s *supervisor) exited(pid, status int) {
 	}
 }
 
-func (s *supervisor) currentExited(pid, status int) {
+func (s *supervisor) currentExited(status int) {
+	w := s.Current
 	s.Current = nil
 	if s.Phase == starting { // its successor is on the way already
-		s.out.log(msgOldDied(pid, status))
-		s.gone(pid)
+		s.out.log(msgOldDied(w.PID, status))
+		s.gone(w)
 		return
 	}
-	s.out.log(msgDiedUnexpectedly(pid, status))
-	s.gone(pid)
+	s.out.log(msgDiedUnexpectedly(w.PID, status))
+	s.gone(w)
 	s.pause(retryPause)
 }
 
@@ -450,9 +451,11 @@ func (s *supervisor) killOverdue() {
 }
 
 // gone is what everybody is told when a worker has died.
-func (s *supervisor) gone(pid int) {
-	s.out.forget(pid)
-	s.writeStatus()
+func (s *supervisor) gone(w *worker) {
+	s.out.forget(w.PID)
+	if w.Started {
+		s.writeStatus()
+	}
 	s.notify("")
 }
 

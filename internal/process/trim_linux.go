@@ -14,16 +14,12 @@ import (
 
 // Trim gives back memory of a process that has nothing to do for a long time: the
 // pages of its executable, most of which only its start and its work need.
-// They are read again, from the page cache, when they are needed. From the first time on the Go runtime
-// keeps less garbage; before that a collection would only delay the start.
+// They are read again, from the page cache, when they are needed.
 func Trim() {
-	frugal()
 	for _, m := range readOnly() {
 		_, _, _ = unix.RawSyscall(unix.SYS_MADVISE, m.address, m.bytes, unix.MADV_DONTNEED)
 	}
 }
-
-var frugal = sync.OnceFunc(func() { debug.SetGCPercent(10) })
 
 type mapping struct{ address, bytes uintptr }
 

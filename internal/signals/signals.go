@@ -28,7 +28,7 @@ var received Channels
 var (
 	stop  = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}
 	stray = []os.Signal{
-		syscall.SIGUSR1, syscall.SIGALRM, syscall.SIGVTALRM, syscall.SIGABRT,
+		syscall.SIGUSR1, syscall.SIGALRM, syscall.SIGVTALRM,
 		syscall.SIGTRAP, syscall.SIGSYS, syscall.SIGXCPU, syscall.SIGXFSZ, syscall.SIGIO,
 	}
 )
@@ -66,6 +66,9 @@ func notifyAll() {
 	signal.Notify(received.Upgrade, syscall.SIGUSR2)
 	signal.Notify(received.Child, syscall.SIGCHLD)
 	signal.Notify(received.Stray, stray...)
+	if os.Getenv("WATCHDOG_USEC") == "" { // a service manager's watchdog means it (sd_watchdog_enabled(3))
+		signal.Notify(received.Stray, syscall.SIGABRT)
+	}
 }
 
 // NewChannels makes channels that nothing is sent to.

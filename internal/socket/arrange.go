@@ -29,7 +29,7 @@ func Arrange(sockets []*Socket, inherited []int) (files []uintptr, numbers []int
 			numbers[i] = t.place(free, s.FD)
 		}
 	}
-	return t.files, numbers
+	return t.done(), numbers
 }
 
 // ArrangeActivated is Arrange for sd_listen_fds(3): the sockets stand from 3 up
@@ -67,25 +67,26 @@ func ArrangeActivated(sockets []*Socket, inherited []int) (files []uintptr, numb
 			numbers[i] = free
 		}
 	}
-	return t.files, numbers, order
+	return t.done(), numbers, order
 }
 
-// table is the descriptor table of a worker in the making.
-type table struct{ files []uintptr }
+// table is the descriptor table of a worker in the making. It ends with the
+// last number that is ours to decide on: what was inherited beyond stays as it is.
+type table struct {
+	files     []uintptr
+	inherited []int
+}
 
 func newTable(inherited []int) *table {
-	t := &table{}
+	t := &table{inherited: inherited}
 	for fd := range FirstActivated {
-		t.place(fd, fd)
-	}
-	for _, fd := range inherited {
 		t.place(fd, fd)
 	}
 	return t
 }
 
 func (t *table) taken(number int) bool {
-	return number < len(t.files) && t.files[number] != process.Hole
+	return number < len(t.files) && t.files[number] != process.Hole || slices.Contains(t.inherited, number)
 }
 
 func (t *table) place(number, fd int) int {
@@ -94,4 +95,13 @@ func (t *table) place(number, fd int) int {
 	}
 	t.files[number] = uintptr(fd)
 	return number
+}
+
+func (t *table) done() []uintptr {
+	for _, fd := range t.inherited {
+		if fd < len(t.files) && t.files[fd] == process.Hole {
+			t.files[fd] = uintptr(fd)
+		}
+	}
+	return t.files
 }

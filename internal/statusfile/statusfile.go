@@ -37,16 +37,22 @@ func Write(path string, workers []Worker) error {
 
 // create writes a file that was not there before. One of the same name was left by a dead process that had our pid.
 func create(path, text string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Open(path, flags, 0o644)
+	if err == unix.EEXIST {
+		if err = unix.Unlink(path); err == nil {
+			fd, err = unix.Open(path, flags, 0o644)
+		}
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o644)
 	if err != nil {
-		return err
+		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	_, err = f.WriteString(text)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(path))
+	n, err := unix.Write(fd, []byte(text))
+	if err == nil && n < len(text) {
+		err = unix.ENOSPC
+	}
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
+		return errors.Join(&os.PathError{Op: "write", Path: path, Err: err}, unix.Unlink(path))
 	}
 	return nil
 }
