@@ -1,0 +1,368 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/load"
+	"github.com/start-server/start-server/internal/story"
+)
+
+var upgrades = flag.Int("upgrades", 20, "how often TestReplace replaces the superdaemon")
+
+// service is a start_server that runs a worker.
+type service struct {
+	t       *testing.T
+	dir     string
+	pid     int
+	ended   chan *os.ProcessState
+	file    *os.File // its log
+	log     string   // what was read of it
+	counted map[string]counted
+}
+
+// counted is how many lines begin with some words up to a place in the log.
+type counted struct{ lines, until int }
+
+func startService(t *testing.T, bin string, options ...string) *service {
+	t.Helper()
+	s := &service{t: t, dir: t.TempDir(), ended: make(chan *os.ProcessState, 1), log: "\n", counted: map[string]counted{}}
+	options = append([]string{"--path=app.sock", "--status-file=status", "--ready-timeout=60"}, options...)
+	cmd := exec.Command(filepath.Join(bin, "start_server"), append(options, "--", filepath.Join(bin, "worker"), "--ready")...)
+	cmd.Dir = s.dir
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+	output, err := os.Create(filepath.Join(s.dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Close()
+	cmd.Stdout, cmd.Stderr = output, output
+	if s.file, err = os.Open(output.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.pid = cmd.Process.Pid
+	go func() {
+		_ = cmd.Wait()
+		s.ended <- cmd.ProcessState
+	}()
+	t.Cleanup(s.cleanUp)
+	s.await("a worker", func() bool { return len(s.workers()) == 1 })
+	return s
+}
+
+// cleanUp leaves nobody behind, whatever went wrong.
+func (s *service) cleanUp() {
+	s.file.Close()
+	if s.ended != nil {
+		_ = unix.Kill(s.pid, unix.SIGKILL)
+		<-s.ended
+	}
+	for _, pid := range s.workers() {
+		_ = unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
+// workers are the pids in the status file by generation.
+func (s *service) workers() map[int]int {
+	text, _ := os.ReadFile(filepath.Join(s.dir, "status"))
+	workers := map[int]int{}
+	for line := range strings.Lines(string(text)) {
+		var generation, pid int
+		if _, err := fmt.Sscanf(line, "%d:%d", &generation, &pid); err == nil {
+			workers[generation] = pid
+		}
+	}
+	return workers
+}
+
+func (s *service) signal(sig syscall.Signal) {
+	if err := unix.Kill(s.pid, sig); err != nil {
+		s.t.Fatalf("send %v: %v", sig, err)
+	}
+}
+
+// count tells how many lines of the log begin so.
+func (s *service) count(words string) int {
+	for buf := make([]byte, 64<<10); ; {
+		n, _ := s.file.Read(buf)
+		if n == 0 {
+			break
+		}
+		s.log += string(buf[:n])
+	}
+	c, end := s.counted[words], strings.LastIndexByte(s.log, '\n')
+	if end > c.until {
+		c.lines, c.until = c.lines+strings.Count(s.log[c.until:end], "\n"+words), end
+		s.counted[words] = c
+	}
+	return c.lines
+}
+
+// tail is the end of the log, without the answers to USR1.
+func (s *service) tail() string {
+	lines := slices.DeleteFunc(strings.Split(s.log, "\n"), func(line string) bool { return line == "received USR1, ignored" })
+	return strings.Join(lines[max(len(lines)-30, 0):], "\n")
+}
+
+func (s *service) await(what string, condition func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(100 * time.Microsecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("no %s; its log:\n%s", what, s.tail())
+		}
+		select {
+		case state := <-s.ended:
+			s.ended = nil
+			s.t.Fatalf("no %s, it has ended: %v; its log:\n%s", what, state, s.tail())
+		default:
+		}
+	}
+}
+
+// listens waits until every signal that came before has been seen: those that wait are taken in random
+// order, one at a time, so that one which is passed over twenty times is lost.
+func (s *service) listens() {
+	s.t.Helper()
+	const words = "received USR1, ignored"
+	for range 20 {
+		seen := s.count(words)
+		s.signal(syscall.SIGUSR1)
+		s.await("answer to USR1", func() bool { return s.count(words) > seen })
+	}
+}
+
+// rests waits until the newest worker serves alone and nothing is under way.
+func (s *service) rests() {
+	s.t.Helper()
+	alone := func() bool {
+		workers := s.workers()
+		return len(workers) == 1 && workers[s.count("starting new worker ")] > 0
+	}
+	for {
+		s.await("worker that serves alone", alone)
+		if s.listens(); alone() {
+			return
+		}
+	}
+}
+
+// deaths tells how often the log tells of the death of a process: numbers come again.
+func (s *service) deaths(pid int) int {
+	return s.count(fmt.Sprintf("worker %d died", pid)) + s.count(fmt.Sprintf("old worker %d died", pid))
+}
+
+// replaced waits until the superdaemon has been replaced so often.
+func (s *service) replaced(times int) {
+	s.t.Helper()
+	s.await("successor", func() bool { return s.count("the superdaemon was replaced ") >= times })
+}
+
+// moment waits a random time in the course of an upgrade, as long as it took last time or a bit longer.
+func moment(last time.Duration) {
+	for until := time.Now().Add(rand.N(last + last/4 + time.Millisecond)); time.Now().Before(until); {
+	}
+}
+
+func buildAll(t *testing.T) (bin string) {
+	t.Helper()
+	bin = t.TempDir()
+	story.Build(t, bin, ".", "../../testdata/worker")
+	return bin
+}
+
+// TestReplaceAmidHUPsAndDeaths sends a HUP at a random moment of each upgrade, and kills a worker at another in
+// every third. The superdaemon lives on, knows every death, and has acted on every HUP but those that came in the window.
+func TestReplaceAmidHUPsAndDeaths(t *testing.T) {
+	s := startService(t, buildAll(t), "--log-file=| exec cat >>log", "--interval=0")
+	sent, lost, killed, last := 0, 0, 0, 10*time.Millisecond
+	for round := 1; round <= *upgrades; round++ {
+		acted, victim, died := s.count("received HUP"), 0, 0
+		began := time.Now()
+		s.signal(syscall.SIGUSR2)
+		if moment(last); round%3 == 0 {
+			for _, victim = range s.workers() {
+				died = s.deaths(victim)
+				_ = unix.Kill(victim, unix.SIGKILL)
+				killed++
+			}
+			moment(last)
+		}
+		s.signal(syscall.SIGHUP)
+		sent++
+		s.replaced(round)
+		last = min(time.Since(began), time.Second)
+		s.rests()
+		if s.count("received HUP") == acted {
+			lost++
+		}
+		if victim > 0 && s.deaths(victim) != died+1 {
+			t.Fatalf("nothing is known of the death of %d:\n%s", victim, s.tail())
+		}
+	}
+	t.Logf("%d upgrades, %d HUPs sent, %d of them lost in the window, %d workers killed", *upgrades, sent, lost, killed)
+	if lost > sent/2 {
+		t.Error("the window is half of an upgrade")
+	}
+	s.signal(syscall.SIGTERM)
+	if state := <-s.ended; !state.Success() {
+		t.Errorf("it ended with %v", state)
+	}
+	s.ended = nil
+	if children := s.count("starting new worker "); children != s.count("worker ")+s.count("old worker ") {
+		t.Errorf("%d workers were started, and not as many have died:\n%s", children, s.tail())
+	}
+}
+
+// TestReplaceAmidStops sends a signal to stop at a random moment of an upgrade: it is acted on, or lost in the
+// window. INT never ends the superdaemon otherwise. TERM and QUIT do while the runtime of the successor starts, which
+// is not to be helped: how often is told.
+func TestReplaceAmidStops(t *testing.T) {
+	bin := buildAll(t)
+	last := 10 * time.Millisecond
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT} {
+		stopped, lost, orphaned := 0, 0, 0
+		for range max(*upgrades/10, 1) {
+			s := startService(t, bin)
+			began := time.Now()
+			s.signal(syscall.SIGUSR2)
+			moment(last)
+			s.signal(sig)
+			state := s.endOrSuccessor()
+			switch last = min(time.Since(began), time.Second); {
+			case state == nil:
+				lost++
+				s.signal(syscall.SIGTERM)
+				state = <-s.ended
+				s.ended = nil
+			case state.Success():
+				stopped++
+			default:
+				orphaned++
+			}
+			if !state.Success() && sig == syscall.SIGINT {
+				t.Fatalf("%v ended it with %v:\n%s", sig, state, s.tail())
+			}
+			if workers := s.workers(); state.Success() && len(workers) > 0 {
+				t.Fatalf("it has ended, and left %v behind", workers)
+			}
+			s.cleanUp()
+		}
+		t.Logf("%v: stopped %d times, lost %d times, ended without its workers %d times", sig, stopped, lost, orphaned)
+	}
+}
+
+// endOrSuccessor waits until the service has ended, or has been replaced and goes on: nil.
+func (s *service) endOrSuccessor() *os.ProcessState {
+	const words = "received USR1, ignored"
+	asked := 0
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
+		select {
+		case state := <-s.ended:
+			s.ended = nil
+			return state
+		default:
+		}
+		if s.count("the superdaemon was replaced ") == 0 || s.count("received ") > s.count("received USR") {
+			continue
+		}
+		if answered := s.count(words); answered == 20 {
+			return nil
+		} else if answered == asked {
+			_ = unix.Kill(s.pid, unix.SIGUSR1)
+			asked++
+		}
+	}
+	s.t.Fatalf("neither replaced nor ended:\n%s", s.tail())
+	return nil
+}
+
+// TestReplaceUnderLoad replaces the superdaemon over and over: no request is lost, the worker is the same, and descriptors
+// and memory are as before.
+func TestReplaceUnderLoad(t *testing.T) {
+	s := startService(t, buildAll(t), "--pid-file=pid", "--log-file=| exec cat >>log")
+	target := load.Target{Network: "unix", Address: filepath.Join(s.dir, "app.sock"), Pause: time.Millisecond}
+	ctx, cancel := context.WithCancel(t.Context())
+	results := make(chan load.Result)
+	go func() { results <- load.Run(ctx, target, 4, false) }()
+	worker := s.workers()[1]
+	var descriptors []string
+	memory := 0
+	for round := 1; round <= max(*upgrades/10, 5); round++ {
+		s.signal(syscall.SIGUSR2)
+		s.replaced(round)
+		s.listens()
+		if round == 1 {
+			descriptors, memory = s.descriptors(), s.memory()
+		}
+	}
+	cancel()
+	result := <-results
+	t.Logf("%d requests, %d lost; %d KiB of private memory after the first upgrade, %d after all", result.Sent, result.Lost, memory, s.memory())
+	if result.Lost > 0 || result.Sent == 0 {
+		t.Errorf("%d of %d requests were lost: %v", result.Lost, result.Sent, result.Errors)
+	}
+	if s.workers()[1] != worker {
+		t.Errorf("the worker was %d, there are now %v", worker, s.workers())
+	}
+	if diff := cmp.Diff(descriptors, s.descriptors()); diff != "" {
+		t.Errorf("its descriptors were other ones (-) than now (+):\n%s", diff)
+	}
+	s.signal(syscall.SIGTERM)
+	if state := <-s.ended; !state.Success() {
+		t.Errorf("it ended with %v", state)
+	}
+	s.ended = nil
+}
+
+// descriptors are those of the superdaemon, with a word for those that its children inherit.
+func (s *service) descriptors() (list []string) {
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid))
+	if err != nil {
+		s.t.Skip(err)
+	}
+	for _, entry := range entries {
+		target, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", s.pid, entry.Name()))
+		info, err2 := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", s.pid, entry.Name()))
+		if err != nil || err2 != nil {
+			continue
+		}
+		_, octal, _ := strings.Cut(string(info), "flags:\t")
+		octal, _, _ = strings.Cut(octal, "\n")
+		if flags, err := strconv.ParseInt(octal, 8, 64); err == nil && flags&unix.O_CLOEXEC == 0 {
+			target += " inherited"
+		}
+		list = append(list, target)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// memory is the private memory of the superdaemon in KiB.
+func (s *service) memory() (sum int) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.pid))
+	for line := range strings.Lines(string(text)) {
+		var n int
+		if rest, ok := strings.CutPrefix(line, "Private_"); ok {
+			_, _ = fmt.Sscanf(rest[strings.IndexByte(rest, ':')+1:], "%d", &n)
+			sum += n
+		}
+	}
+	return sum
+}
