@@ -264,7 +264,7 @@ func (d *superdaemon) reap() (pid, status int, ok bool) {
 
 func (d *superdaemon) chores() time.Duration {
 	var waits []time.Duration
-	for _, wait := range []time.Duration{d.out.chores(), d.manager.chores(), d.watchEnvDir(), d.upgradeChores(), d.writeStatusAgain()} {
+	for _, wait := range []time.Duration{d.out.chores(), d.manager.chores(), d.watchEnvDir(), d.rest(), d.upgradeChores(), d.writeStatusAgain()} {
 		if wait > 0 {
 			waits = append(waits, wait)
 		}
