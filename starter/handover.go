@@ -1,5 +1,19 @@
 package starter
 
+// How the superdaemon is replaced. USR2 tries the executable on disk: it is started with
+// --version and the state, and has to answer that it can take over. Then this process writes down
+// its state, ignores signals, and becomes that executable by execve(2): pid, children,
+// sockets, locks and pipes stay what they are, and deaths and READY=1 wait for the successor.
+//
+// A signal that comes while the executable is exchanged cannot wait: the Go runtime of the
+// successor unblocks HUP, INT, TERM and QUIT before it has handlers for them. So they are ignored, from just
+// before the exec until package signals catches them, and one that comes then is lost, not deadly. That
+// window is about 1 ms where the machine is idle, 2 to 3 ms where it is busy, of which 0.02 to 0.07 ms are
+// ours and the rest the kernel's and the runtime's. In the last 0.2 to 0.4 ms of it, from when the runtime
+// has started until the first call of signal.Notify, TERM and QUIT (not HUP and INT) end the process: the runtime
+// does not let these two be ignored from outside. Whoever wants to be sure waits for the
+// line that the superdaemon was replaced.
+
 import (
 	"fmt"
 	"os"
@@ -177,7 +191,7 @@ func (d *superdaemon) replace() error {
 
 // execute hands the succession over. While it lasts no signal ends this process: what
 // was received before is in the succession, what comes later is lost. That is why
-// all that can be done before is done before.
+// all that can be done beforehand is done beforehand.
 func (d *superdaemon) execute(s *succession) error {
 	fd, err := namelessFile()
 	if err != nil {
