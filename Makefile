@@ -36,7 +36,7 @@ test:
 
 lint:
 	test -z "$$(gofmt -l cmd starter listener internal testdata | tee /dev/stderr)"
-	go vet ./... ./testdata/... && go vet -tags $(CHECKS) ./...
+	go vet ./... ./testdata/hello ./testdata/worker && go vet -tags $(CHECKS) ./...
 	go run $(STATICCHECK) -tags $(CHECKS) ./...
 
 fuzz:
@@ -54,14 +54,14 @@ cover:
 	go tool cover -func coverage/profile | awk '/^total/ { print; exit $$3 + 0 < 85 }'
 
 bench: build
-	go run ./internal/bench bin/start_server
+	go run ./internal/bench -ours bin/start_server
 
 loss:
 	go run ./internal/loss
 	go run -race ./internal/loss -answers 50
 
 soak: build
-	go run ./internal/soak -duration $(SOAK) bin/start_server
+	go run ./internal/soak -duration $(SOAK) -binary bin/start_server
 
 conformance: build
 	go test -tags conformance -count=1 -timeout 10m ./internal/conformance/ ./internal/getopt ./internal/pidfile
