@@ -243,8 +243,8 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
+// TestExecutable is not parallel: it changes how this process was called.
 func TestExecutable(t *testing.T) {
-	t.Parallel()
 	running, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -257,7 +257,22 @@ func TestExecutable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{self, Executable()} {
+	called := os.Args[0]
+	defer func() { os.Args[0] = called }()
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(running, link); err != nil {
+		t.Fatal(err)
+	}
+	os.Args[0] = link
+	if got := Executable(); got != link {
+		t.Errorf("called as %s it is %s", link, got)
+	}
+	paths := []string{self}
+	for _, name := range []string{called, "/no/such", "sh"} {
+		os.Args[0] = name
+		paths = append(paths, Executable())
+	}
+	for _, path := range paths {
 		if got, err := os.Stat(path); err != nil || !os.SameFile(got, want) {
 			t.Errorf("%s is not what is running, %s: %v", path, running, err)
 		}

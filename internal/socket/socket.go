@@ -106,29 +106,14 @@ func resolve(p portspec.Port) (family int, addr unix.Sockaddr, err error) {
 		return unix.AF_INET, &unix.SockaddrInet4{Port: p.Port}, nil
 	}
 	if p.IPv6() {
-		return resolve6(p)
+		ip, err := netip.ParseAddr(p.Host)
+		return unix.AF_INET6, &unix.SockaddrInet6{Port: p.Port, Addr: ip.As16()}, err
 	}
 	ip, err := lookup4(p.Host)
 	if err != nil {
 		return 0, nil, err
 	}
 	return unix.AF_INET, &unix.SockaddrInet4{Port: p.Port, Addr: ip.As4()}, nil
-}
-
-func resolve6(p portspec.Port) (int, unix.Sockaddr, error) {
-	ip, err := netip.ParseAddr(p.Host)
-	if err != nil {
-		return 0, nil, err
-	}
-	addr := &unix.SockaddrInet6{Port: p.Port, Addr: ip.As16()}
-	if zone := ip.Zone(); zone != "" {
-		iface, err := net.InterfaceByName(zone)
-		if err != nil {
-			return 0, nil, err
-		}
-		addr.ZoneId = uint32(iface.Index)
-	}
-	return unix.AF_INET6, addr, nil
 }
 
 func lookup4(host string) (netip.Addr, error) {

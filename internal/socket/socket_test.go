@@ -105,13 +105,11 @@ func TestOpenPortFails(t *testing.T) {
 	for spec, words := range map[string]string{
 		taken.Addr().String():     "bind " + taken.Addr().String() + ": address already in use",
 		"no-such-host.invalid:80": "resolve the host of --port no-such-host.invalid:80: ",
-		"[::1%no-such]:80":        "resolve the host of --port [::1%no-such]:80: ",
-		"[::x]:80":                "resolve the host of --port [::x]:80: ",
 		"192.0.2.1:80":            "bind 192.0.2.1:80: ", // TEST-NET-1 is nobody's
 	} {
 		p, err := portspec.Parse(spec)
 		if err != nil {
-			continue // the grammar has a say first
+			t.Fatal(err)
 		}
 		if s, err := OpenPort(p, 0); err == nil {
 			s.Close()
