@@ -15,7 +15,8 @@
 //	sound NAME                   the superdaemon NAME, whose files are app.sock and status, is in good health; a HUP is
 //	                             part of the examination
 //
-// The condition [root] holds where the story is played by root, [long] with the flag -long. Waiting fails after $PATIENCE (20s) and shows what was there instead. A story that leaves a process behind fails.
+// The condition [root] holds where the story is played by root, [long] with the flag -long, [namespaces] where he
+// may mount and make pid namespaces. Waiting fails after $PATIENCE (20s) and shows what was there instead. A story that leaves a process behind fails.
 //
 // Words in the comment lines that a story begins with:
 //
@@ -82,6 +83,8 @@ func Params(dir, binDir string) testscript.Params {
 				return os.Geteuid() == 0, nil
 			case "long":
 				return *long, nil
+			case "namespaces":
+				return exec.Command("unshare", "--mount", "--pid", "--fork", "true").Run() == nil, nil
 			}
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
