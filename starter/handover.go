@@ -7,12 +7,12 @@ package starter
 //
 // A signal that comes while the executable is exchanged cannot wait: the Go runtime of the
 // successor unblocks HUP, INT, TERM and QUIT before it has handlers for them. So they are ignored, from just
-// before the exec until package signals catches them, and one that comes then is lost, not deadly. That
-// window is about 1 ms where the machine is idle, 2 to 3 ms where it is busy, of which 0.02 to 0.07 ms are
-// ours and the rest the kernel's and the runtime's. In the last 0.2 to 0.4 ms of it, from when the runtime
-// has started until the first call of signal.Notify, TERM and QUIT (not HUP and INT) end the process: the runtime
-// does not let these two be ignored from outside. Whoever wants to be sure waits for the
-// line that the superdaemon was replaced.
+// before the exec until package signals catches them, and one that comes then is lost, not deadly. Measured in 300
+// upgrades on two busy cores (load 6): that window is 1.1 ms at the least, 2.0 ms in the median, 4.8 ms in 9 of 10;
+// 0.07 ms of the median are ours, the rest the kernel's and the runtime's. In the last part of it, 0.2 ms at the least,
+// 0.4 ms in the median, 1.2 ms in 9 of 10, from when the runtime has started until signal.Notify is called, TERM,
+// QUIT and ABRT (not HUP and INT) end the process, and leave its workers alone: the runtime does not let
+// these be ignored from outside. Whoever wants to be sure waits for the line that the superdaemon was replaced.
 
 import (
 	"fmt"
