@@ -64,8 +64,11 @@ soak: build
 	go run ./internal/soak -duration $(SOAK) -binary bin/start_server
 
 conformance: build
-	go test -tags conformance -count=1 -timeout 10m ./internal/conformance/ ./internal/getopt ./internal/pidfile
+	@rm -f bin/tables
+	go test -tags conformance -count=1 -timeout 10m ./internal/getopt ./internal/pidfile
+	go test -tags conformance -count=1 -timeout 10m ./internal/conformance/ -tables $(CURDIR)/bin/tables
 	go test -tags conformance -count=1 -run 'Completion|Readme' ./cmd/start_server
+	@cat bin/tables
 
 conformance-systemd: build
 	go test -tags systemd -count=1 -timeout 10m ./internal/conformance/systemd

@@ -3,6 +3,7 @@
 package conformance
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -18,8 +19,25 @@ var original, ours string
 var (
 	originalFlag = flag.String("original", "/usr/bin/start_server", "the Perl original")
 	onlyFlag     = flag.String("only", "*", "a pattern: which stories and traces")
+	tablesFlag   = flag.String("tables", "", "the file that the tables are added to, as go test hides what passes")
 	oursFlag     = flag.String("ours", "", "the start_server to be judged; empty: build it")
 )
+
+// publish shows a table.
+func publish(t *testing.T, table string) {
+	t.Log("\n" + table)
+	if *tablesFlag == "" {
+		return
+	}
+	f, err := os.OpenFile(*tablesFlag, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err == nil {
+		_, err = f.WriteString(table + "\n")
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
 
 // need is a Debian package and a file by which it is known.
 type need struct{ pkg, file string }

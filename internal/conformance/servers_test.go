@@ -54,7 +54,7 @@ const (
 // they are told to go, more or fewer from run to run; ours may be above the original by what chance explains, three times the
 // square root of the greater number.
 func TestServers(t *testing.T) {
-	t.Cleanup(func() { t.Log("\n" + lossTable()) })
+	t.Cleanup(func() { publish(t, lossTable()) })
 	slot := make(chan struct{}, 3)
 	t.Run("under load", func(t *testing.T) {
 		for i := range servers {

@@ -47,7 +47,7 @@ func TestStories(t *testing.T) {
 	for _, file := range files {
 		judge(t, name(file), marks[name(file)], theirs[name(file)], mine[name(file)])
 	}
-	t.Log("\n" + table(files, marks, theirs, mine))
+	publish(t, table(files, marks, theirs, mine))
 }
 
 func name(file string) string { return strings.TrimSuffix(filepath.Base(file), ".txtar") }

@@ -54,7 +54,7 @@ func TestRun(t *testing.T) {
 			if got.Lost != 0 || got.Answered < 100 || got.Sent != got.Answered {
 				t.Errorf("%s, keep-alive %v: %+v", network, keepAlive, got)
 			}
-			if keepAlive && got.Conns != 4 || !keepAlive && got.Conns != got.Sent {
+			if keepAlive && got.Conns > 4 || !keepAlive && got.Conns != got.Sent {
 				t.Errorf("%s, keep-alive %v: %d connections for %d requests", network, keepAlive, got.Conns, got.Sent)
 			}
 		}
