@@ -60,9 +60,17 @@ func bench(run string, rounds int, idle time.Duration, svg, ours, reference stri
 			return err
 		}
 	}
-	candidates := []candidate{newCandidate("ours", ours), newCandidate(perl, reference)}
-	for _, path := range others {
-		candidates = append(candidates, newCandidate(filepath.Base(path), path))
+	var candidates []candidate
+	for i, path := range append([]string{ours, reference}, others...) {
+		name := filepath.Base(path)
+		if i < 2 {
+			name = []string{"ours", perl}[i]
+		}
+		c, err := newCandidate(name, path)
+		if err != nil {
+			return err
+		}
+		candidates = append(candidates, c)
 	}
 	candidates = append(candidates, candidate{name: nobody})
 	return measure(selected(run, idle), rounds, candidates, w)
@@ -78,9 +86,16 @@ func build(path, pkg string) error {
 	return nil
 }
 
-func newCandidate(name, path string) candidate {
-	help, _ := exec.Command(path, "--help").CombinedOutput() // a candidate that does not start is found out when measured
-	return candidate{name: name, path: path, ready: strings.Contains(string(help), "--ready-timeout")}
+func newCandidate(name, path string) (candidate, error) {
+	path, err := filepath.Abs(path) // it is started in other folders
+	if err != nil {
+		return candidate{}, err
+	}
+	help, err := exec.Command(path, "--help").CombinedOutput()
+	if err != nil {
+		return candidate{}, fmt.Errorf("%s --help: %w", path, err)
+	}
+	return candidate{name: name, path: path, ready: strings.Contains(string(help), "--ready-timeout")}, nil
 }
 
 func selected(run string, idle time.Duration) []figure {
