@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"reflect"
 	"time"
@@ -150,7 +151,7 @@ func (o options) config(program []string) (starter.Config, error) {
 	c := starter.NewConfig(program...)
 	c.Ports, c.Paths, c.Backlog = o.Ports, o.Paths, o.Backlog
 	c.Dir, c.EnvDir = o.Dir, o.EnvDir
-	c.Interval = time.Duration(o.Interval) * time.Second
+	c.Interval = *duration(&o.Interval)
 	if isTrue(string(o.SignalOnHUP)) {
 		c.SignalOnHUP = string(o.SignalOnHUP)
 	}
@@ -182,11 +183,12 @@ func (o options) control(stderr io.Writer) (starter.Control, error) {
 // isTrue is Perl's idea of truth: the original takes its default for the rest.
 func isTrue(value string) bool { return value != "" && value != "0" }
 
+// duration is so many seconds; what nobody lives to see, and a time.Duration does not hold, is cut.
 func duration(seconds *int) *time.Duration {
 	if seconds == nil {
 		return nil
 	}
-	d := time.Duration(*seconds) * time.Second
+	d := time.Duration(min(*seconds, math.MaxInt32)) * time.Second
 	return &d
 }
 
