@@ -98,6 +98,7 @@ func (d *superdaemon) open() error {
 // bind opens every port and path, or takes over the socket of the service
 // manager that it names. Sockets that nothing names are handed on.
 func (d *superdaemon) bind() error {
+	process.Reserve(len(d.config.Ports) + len(d.config.Paths))
 	offered := d.activated()
 	take := func(named func(*socket.Socket) bool) *socket.Socket {
 		for i, s := range offered {

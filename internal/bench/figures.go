@@ -219,6 +219,7 @@ func syscallsIn(idle time.Duration) func(candidate, workers) ([]float64, error) 
 		if err := s.generate(1); err != nil { // whatever is started once is started now
 			return nil, err
 		}
+		time.Sleep(3 * time.Second) // idle is who has had time to tidy up
 		out := filepath.Join(s.folder, "strace")
 		strace := exec.Command("timeout", "--signal=INT", strconv.FormatFloat(idle.Seconds(), 'f', 3, 64),
 			"strace", "-f", "-qq", "-o", out, "-p", strconv.Itoa(s.cmd.Process.Pid))

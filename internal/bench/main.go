@@ -55,6 +55,9 @@ func bench(run string, rounds int, idle time.Duration, svg, ours, reference stri
 			return err
 		}
 	}
+	if ours, err = filepath.Abs(ours); err != nil { // it is started in other folders
+		return err
+	}
 	if svg != "" {
 		if err := drawSwap(svg, ours, w); err != nil || run == "" {
 			return err
