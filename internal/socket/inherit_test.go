@@ -33,7 +33,6 @@ func TestHeir(t *testing.T) {
 }
 
 func TestInherit(t *testing.T) {
-	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
 	var files []*os.File
 	add := func(f *os.File, err error) {
@@ -96,7 +95,6 @@ func TestInherit(t *testing.T) {
 }
 
 func TestIs(t *testing.T) {
-	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
 	tcp, udp, any4, tcp6 := openPort(t, "127.0.0.1:0"), openPort(t, "127.0.0.1:u0"), openPort(t, "0"), openPort(t, "[::1]:0")
 	file := openPath(t, path)

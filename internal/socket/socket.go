@@ -132,7 +132,8 @@ func lookup4(host string) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("host %q has no IPv4 address", host)
 }
 
-// OpenPath listens on a unix socket with mode 0777. A socket file that is in
+// OpenPath listens on a unix socket with mode 0777, which takes the umask of the whole process
+// for a moment: nothing else may make files meanwhile. A socket file that is in
 // the way is removed, after removing was told of it; anything else that is in
 // the way is an error.
 func OpenPath(path string, backlog int, removing func(path string)) (*Socket, error) {

@@ -46,7 +46,6 @@ func option(t *testing.T, s *Socket, level, name int) int {
 }
 
 func TestOpenPort(t *testing.T) {
-	t.Parallel()
 	for _, test := range []struct {
 		spec, key, bound string
 		wish             int
@@ -59,7 +58,6 @@ func TestOpenPort(t *testing.T) {
 		{"[::1]:0", "[::1]:0", "[::1]:", -1, unix.SOCK_STREAM},
 	} {
 		t.Run(test.spec, func(t *testing.T) {
-			t.Parallel()
 			s := openPort(t, test.spec)
 			addr, err := unix.Getsockname(s.FD)
 			if err != nil {
@@ -96,7 +94,6 @@ func checkFlags(t *testing.T, s *Socket) {
 }
 
 func TestOpenPortFails(t *testing.T) {
-	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +118,6 @@ func TestOpenPortFails(t *testing.T) {
 }
 
 func TestOpenPath(t *testing.T) {
-	t.Parallel()
 	path := filepath.Join(t.TempDir(), "sock")
 	s := openPath(t, path)
 	checkFlags(t, s)
@@ -147,7 +143,6 @@ func TestOpenPath(t *testing.T) {
 }
 
 func TestOpenPathInTheWay(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	stale := filepath.Join(dir, "stale")
 	old := openPath(t, stale) // of a superdaemon that was killed
