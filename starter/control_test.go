@@ -82,16 +82,33 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// terminal shows what is written to it, and lets the next thing happen when it has seen certain words.
+type terminal struct {
+	bytes.Buffer
+	awaited string
+	next    func()
+}
+
+func (t *terminal) Write(p []byte) (int, error) {
+	n, err := t.Buffer.Write(p)
+	if next := t.next; next != nil && strings.Contains(t.String(), t.awaited) {
+		t.next = nil
+		next()
+	}
+	return n, err
+}
+
 func TestRestartControl(t *testing.T) {
 	p := play(t, statusfile.Worker{Generation: 3, PID: 30})
-	var shown bytes.Buffer
+	var shown terminal
 	p.control.Progress = &shown
-	p.on(syscall.SIGHUP, func() {
-		time.Sleep(2 * pollStatus) // for the progress to be seen
+	p.on(syscall.SIGHUP, func() {})
+	shown.awaited, shown.next = "waiting for generation 4", func() {
 		p.workers(statusfile.Worker{Generation: 3, PID: 30}, statusfile.Worker{Generation: 5, PID: 50})
-		time.Sleep(2 * pollStatus)
-		p.workers(statusfile.Worker{Generation: 5, PID: 50})
-	})
+		shown.awaited, shown.next = "generation 5 has started", func() {
+			p.workers(statusfile.Worker{Generation: 5, PID: 50})
+		}
+	}
 	if err := p.control.Restart(context.Background()); err != nil {
 		t.Error(err)
 	}

@@ -163,9 +163,9 @@ func (d *superdaemon) succession() *succession {
 		Executable:    d.executable,
 		State:         d.loop.state,
 		Now:           time.Since(d.loop.epoch),
-		Sockets:       d.Sockets,
-		Inherited:     d.Inherited,
-		StatusWritten: d.StatusWritten,
+		Sockets:       d.sockets,
+		Inherited:     d.inherited,
+		StatusWritten: d.statusWritten,
 		PIDFile:       -1,
 		Log:           d.out.state(),
 	}
@@ -257,7 +257,7 @@ func keepOpen(fds []int, open bool) {
 // already.
 func (d *superdaemon) takeOver(s *succession) {
 	keepOpen(s.descriptors(), false)
-	d.executable, d.Sockets, d.Inherited, d.StatusWritten = s.Executable, s.Sockets, s.Inherited, s.StatusWritten
+	d.executable, d.sockets, d.inherited, d.statusWritten = s.Executable, s.Sockets, s.Inherited, s.StatusWritten
 	d.out = resumeLog(d.config.LogFile, words(d.environment.base, nil), s.Log)
 	if s.PIDFile >= 0 {
 		d.pidFile = pidfile.Adopt(d.config.PIDFile, s.PIDFile)

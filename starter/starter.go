@@ -125,7 +125,7 @@ func (d *superdaemon) bind() error {
 			return err
 		}
 	}
-	d.Sockets = append(d.Sockets, offered...)
+	d.sockets = append(d.sockets, offered...)
 	return nil
 }
 
@@ -143,13 +143,13 @@ func (d *superdaemon) addPort(p portspec.Port, s *socket.Socket) error {
 	if p.FD >= 0 {
 		d.out.print(msgDuplicated(p.FD))
 	}
-	d.Sockets = append(d.Sockets, s)
+	d.sockets = append(d.sockets, s)
 	return nil
 }
 
 func (d *superdaemon) addPath(path string, s *socket.Socket) error {
 	if s == nil {
-		for _, other := range d.Sockets {
+		for _, other := range d.sockets {
 			if other.Same(path) {
 				return fmt.Errorf("listen on %q: the same address twice", path)
 			}
@@ -160,17 +160,17 @@ func (d *superdaemon) addPath(path string, s *socket.Socket) error {
 			return err
 		}
 	}
-	d.Sockets = append(d.Sockets, s)
+	d.sockets = append(d.sockets, s)
 	return nil
 }
 
 // close leaves nothing behind. The pid file goes last: who waits for its lock
 // waits until all else is done.
 func (d *superdaemon) close() {
-	for _, s := range d.Sockets {
+	for _, s := range d.sockets {
 		s.Close()
 	}
-	if d.StatusWritten {
+	if d.statusWritten {
 		_ = unix.Unlink(d.config.StatusFile)
 	}
 	close(d.done)

@@ -28,9 +28,9 @@ type superdaemon struct {
 	manager     *manager
 	loop        *loop
 
-	Sockets       []*socket.Socket
-	Inherited     []int // descriptors that we were given for no purpose of ours, and hand on
-	StatusWritten bool
+	sockets       []*socket.Socket
+	inherited     []int // descriptors that we were given for no purpose of ours, and hand on
+	statusWritten bool
 	statusDue     time.Time // when to try again to write the status file; zero where it is true
 	statusWarned  string    // why it could not be written
 	pidFile       *pidfile.File
@@ -52,7 +52,7 @@ func newSuperdaemon(c Config, detached bool) *superdaemon {
 		environment: newEnvironment(c, os.Environ()),
 		detached:    detached,
 		manager:     newManager(),
-		Inherited:   process.Inherited(),
+		inherited:   process.Inherited(),
 		receivers:   map[int]*sdnotify.Receiver{},
 		notices:     make(chan notice),
 		done:        make(chan struct{}),
@@ -74,11 +74,11 @@ func (d *superdaemon) activated() []*socket.Socket {
 	if pid != strconv.Itoa(os.Getpid()) && (!d.detached || pid != strconv.Itoa(os.Getppid())) {
 		return nil
 	}
-	sockets, errs := socket.Inherit(count, d.Inherited, strings.Split(os.Getenv("LISTEN_FDNAMES"), ":"))
+	sockets, errs := socket.Inherit(count, d.inherited, strings.Split(os.Getenv("LISTEN_FDNAMES"), ":"))
 	for _, err := range errs {
 		d.log(err.Error())
 	}
-	d.Inherited = slices.DeleteFunc(d.Inherited, func(fd int) bool {
+	d.inherited = slices.DeleteFunc(d.inherited, func(fd int) bool {
 		return slices.ContainsFunc(sockets, func(s *socket.Socket) bool { return s.FD == fd })
 	})
 	return sockets
@@ -124,20 +124,20 @@ func (d *superdaemon) handOn(own map[string]string, generation int) []uintptr {
 	var numbers []int
 	if d.config.SocketActivation {
 		var order []int
-		files, numbers, order = socket.ArrangeActivated(d.Sockets, d.Inherited)
+		files, numbers, order = socket.ArrangeActivated(d.sockets, d.inherited)
 		names := make([]string, len(order))
 		for place, i := range order {
-			names[place] = d.Sockets[i].Name
+			names[place] = d.sockets[i].Name
 		}
 		own["LISTEN_FDS"] = strconv.Itoa(len(order))
 		own["LISTEN_FDNAMES"] = strings.Join(names, ":")
 		own["LISTEN_PID"] = "" // the child alone knows it
 	} else {
-		files, numbers = socket.Arrange(d.Sockets, d.Inherited)
+		files, numbers = socket.Arrange(d.sockets, d.inherited)
 	}
 	entries := make([]string, len(numbers))
 	for i, number := range numbers {
-		entries[i] = d.Sockets[i].Key + "=" + strconv.Itoa(number)
+		entries[i] = d.sockets[i].Key + "=" + strconv.Itoa(number)
 	}
 	own["SERVER_STARTER_PORT"] = strings.Join(entries, ";")
 	own["SERVER_STARTER_GENERATION"] = strconv.Itoa(generation)
@@ -184,7 +184,7 @@ func (d *superdaemon) writeStatus(workers []statusfile.Worker) {
 	}
 	err := statusfile.Write(d.config.StatusFile, workers)
 	if err == nil {
-		d.StatusWritten, d.statusDue, d.statusWarned = true, time.Time{}, ""
+		d.statusWritten, d.statusDue, d.statusWarned = true, time.Time{}, ""
 		return
 	}
 	d.statusDue = time.Now().Add(retryStatus)
