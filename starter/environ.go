@@ -26,9 +26,9 @@ const (
 	delayWithAutoRestart       = 5 * time.Second
 )
 
-// notForWorkers are between the superdaemon and its service manager
+// managerEnv are between the superdaemon and its service manager
 // (sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)).
-var notForWorkers = []string{
+var managerEnv = []string{
 	"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
 	"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID",
 }
@@ -42,7 +42,7 @@ type environment struct {
 func newEnvironment(c Config, environ []string) environment {
 	base := map[string]string{}
 	for _, word := range environ {
-		if name, value, ok := strings.Cut(word, "="); ok && !slices.Contains(notForWorkers, name) {
+		if name, value, ok := strings.Cut(word, "="); ok && !slices.Contains(managerEnv, name) {
 			base[name] = value
 		}
 	}
@@ -93,11 +93,11 @@ func (e environment) settings() (settings, error) {
 // isTrue is Perl's idea of truth.
 func isTrue(value string) bool { return value != "" && value != "0" }
 
-func (e environment) seconds(vars map[string]string, name string, otherwise time.Duration) (time.Duration, error) {
+func (e environment) seconds(vars map[string]string, name string, fallback time.Duration) (time.Duration, error) {
 	value, ok := vars[name]
 	value = strings.TrimSpace(value)
 	if !ok || value == "" {
-		return otherwise, nil
+		return fallback, nil
 	}
 	n, err := strconv.ParseUint(value, 10, 31)
 	if err == nil {
@@ -107,18 +107,18 @@ func (e environment) seconds(vars map[string]string, name string, otherwise time
 	if vars[name] != e.base[name] {
 		where = e.dir + "/" + name
 	}
-	return otherwise, fmt.Errorf("%s holds %q, which is no number of seconds: %s secs it is", where, value, seconds(otherwise))
+	return fallback, fmt.Errorf("%s holds %q, which is no number of seconds: %s secs it is", where, value, seconds(fallback))
 }
 
-// words are variables as execve takes them; those in own win.
-func words(vars, own map[string]string) []string {
-	list := make([]string, 0, len(vars)+len(own))
+// encode are variables as execve takes them; those in own win.
+func encode(vars, overrides map[string]string) []string {
+	list := make([]string, 0, len(vars)+len(overrides))
 	for name, value := range vars {
-		if _, ok := own[name]; !ok {
+		if _, ok := overrides[name]; !ok {
 			list = append(list, name+"="+value)
 		}
 	}
-	for name, value := range own {
+	for name, value := range overrides {
 		list = append(list, name+"="+value)
 	}
 	slices.Sort(list)

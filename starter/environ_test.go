@@ -102,7 +102,7 @@ func TestSettingsOfEnvDir(t *testing.T) {
 
 func TestWords(t *testing.T) {
 	t.Parallel()
-	got := words(map[string]string{"A": "1", "B": "2"}, map[string]string{"B": "3", "C": ""})
+	got := encode(map[string]string{"A": "1", "B": "2"}, map[string]string{"B": "3", "C": ""})
 	if want := []string{"A=1", "B=3", "C="}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}

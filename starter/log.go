@@ -137,8 +137,8 @@ func (l *log) startCommand() error {
 	return nil
 }
 
-// died takes note of the death of a child, if it is the log command.
-func (l *log) died(pid int) bool {
+// onExit takes note of the death of a child, if it is the log command.
+func (l *log) onExit(pid int) bool {
 	if pid != l.PID || pid == 0 {
 		return false
 	}
@@ -226,7 +226,7 @@ func (l *log) close() {
 		if !ok {
 			time.Sleep(5 * time.Millisecond)
 		}
-		l.died(pid)
+		l.onExit(pid)
 	}
 }
 

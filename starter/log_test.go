@@ -158,7 +158,7 @@ func TestLogCommand(t *testing.T) {
 	pid := l.PID
 	l.print("one")
 	awaitDeath(t, l)
-	if l.died(pid) || l.died(0) {
+	if l.onExit(pid) || l.onExit(0) {
 		t.Error("it died twice")
 	}
 	if wait := l.chores(); wait <= 0 || wait > retryLog {
@@ -199,7 +199,7 @@ func TestLogCommandAtTheEnd(t *testing.T) {
 func awaitDeath(t *testing.T, l *log) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); l.PID != 0; time.Sleep(time.Millisecond) {
-		if pid, _, ok := process.Reap(); ok && !l.died(pid) {
+		if pid, _, ok := process.Reap(); ok && !l.onExit(pid) {
 			t.Fatalf("%d died, the command is %d", pid, l.PID)
 		}
 		if time.Now().After(end) {

@@ -10,23 +10,23 @@ import (
 	"github.com/start-server/start-server/internal/signals"
 )
 
-// system is all that the loop can do and ask, besides waiting.
-type system interface {
-	outside
+// runtime is all that the loop can do and ask, besides waiting.
+type runtime interface {
+	effects
 	// currentSettings are read anew on every turn.
 	currentSettings() settings
 	// reap returns a child that has died, but for those that the system has
 	// for itself.
 	reap() (pid, status int, ok bool)
-	// chores does what is due besides the supervisor's work, and says how
+	// runPending does what is due besides the supervisor's work, and says how
 	// long it can wait until it is called again, 0 for as long as nothing
 	// happens.
-	chores() time.Duration
+	runPending() time.Duration
 }
 
 // notice is what a worker said on its NOTIFY_SOCKET.
 type notice struct {
-	PID int
+	PID int `json:"pid"`
 	sdnotify.Message
 }
 
@@ -34,14 +34,14 @@ type notice struct {
 // that owns the supervisor.
 type loop struct {
 	*supervisor
-	sys     system
+	sys     runtime
 	signals signals.Channels
 	notices chan notice
 	epoch   time.Time // when the clock of the supervisor stood at 0
 	first   func()    // what the first turn does
 }
 
-func newLoop(s *supervisor, sys system, received signals.Channels, notices chan notice) *loop {
+func newLoop(s *supervisor, sys runtime, received signals.Channels, notices chan notice) *loop {
 	l := &loop{supervisor: s, sys: sys, signals: received, notices: notices, epoch: time.Now()}
 	l.first = l.begin
 	return l
@@ -52,12 +52,12 @@ func newLoop(s *supervisor, sys system, received signals.Channels, notices chan 
 func (l *loop) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	l.turn(l.first)
-	l.set(timer)
+	l.step(l.first)
+	l.setTimer(timer)
 	done := ctx.Done()
 	for l.Phase != stopped {
 		event := func() {}
-		sig := func(sig os.Signal) { event = func() { l.signalled(sig.(syscall.Signal)) } }
+		sig := func(sig os.Signal) { event = func() { l.onSignal(sig.(syscall.Signal)) } }
 		select {
 		case s := <-l.signals.HUP:
 			sig(s)
@@ -69,69 +69,69 @@ func (l *loop) run(ctx context.Context) {
 			sig(s)
 		case <-l.signals.Child: // every turn reaps
 		case n := <-l.notices:
-			event = func() { l.noticed(n) }
+			event = func() { l.onNotice(n) }
 		case <-timer.C:
 		case <-done:
 			done = nil
 			sig(syscall.SIGTERM)
 		}
-		l.turn(event)
-		l.set(timer)
+		l.step(event)
+		l.setTimer(timer)
 	}
 }
 
-// turn makes the supervisor act on what has happened. Deaths come first, so that
+// step makes the supervisor act on what has happened. Deaths come first, so that
 // everything is decided on knowing who lives.
-func (l *loop) turn(event func()) {
-	l.supervisor.turn(time.Since(l.epoch), l.sys.currentSettings())
+func (l *loop) step(event func()) {
+	l.supervisor.beginStep(time.Since(l.epoch), l.sys.currentSettings())
 	for {
 		pid, status, ok := l.sys.reap()
 		if !ok {
 			break
 		}
-		l.exited(pid, status)
+		l.onExit(pid, status)
 	}
 	event()
-	l.passed()
+	l.onTimer()
 }
 
 // begin starts the first worker, unless a stop came before.
 func (l *loop) begin() {
 	select {
 	case sig := <-l.signals.Stop:
-		l.signalled(sig.(syscall.Signal))
+		l.onSignal(sig.(syscall.Signal))
 	default:
-		l.attempt()
+		l.startWorker()
 	}
 }
 
 // resume goes on with what a predecessor received and did not act on.
 func (l *loop) resume(received []syscall.Signal, notices []notice) {
 	for _, n := range notices {
-		l.noticed(n)
+		l.onNotice(n)
 	}
 	for _, sig := range received {
-		l.signalled(sig)
+		l.onSignal(sig)
 	}
 }
 
-func (l *loop) noticed(n notice) {
+func (l *loop) onNotice(n notice) {
 	if n.HasStatus {
-		l.described(n.PID, n.Status)
+		l.onStatus(n.PID, n.Status)
 	}
 	if n.Extend > 0 {
-		l.extend(n.PID, n.Extend)
+		l.onExtend(n.PID, n.Extend)
 	}
 	if n.Ready {
-		l.ready(n.PID)
+		l.onReady(n.PID)
 	}
 }
 
-// set winds the timer to when something is due, if anything is.
-func (l *loop) set(timer *time.Timer) {
+// setTimer winds the timer to when something is due, if anything is.
+func (l *loop) setTimer(timer *time.Timer) {
 	timer.Stop()
-	wait := l.sys.chores()
-	if at, ok := l.wake(); ok {
+	wait := l.sys.runPending()
+	if at, ok := l.nextDeadline(); ok {
 		if until := max(at-time.Since(l.epoch), 1); wait == 0 || until < wait {
 			wait = until
 		}

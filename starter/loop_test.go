@@ -110,7 +110,7 @@ func (p *stage) log(line string) {
 }
 
 func (p *stage) currentSettings() settings       { return p.asked }
-func (p *stage) chores() time.Duration           { return 0 }
+func (p *stage) runPending() time.Duration       { return 0 }
 func (p *stage) forget(int)                      {}
 func (p *stage) writeStatus([]statusfile.Worker) {}
 func (p *stage) reopenLog()                      {}

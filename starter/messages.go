@@ -133,20 +133,20 @@ func (s *supervisor) describe() string {
 		return fmt.Sprintf("stopping, waiting for %s", count(len(s.Old), "worker"))
 	}
 	serving := s.Current
-	if untold := s.untold(); serving == nil && len(untold) > 0 {
+	if untold := s.notYetStopped(); serving == nil && len(untold) > 0 {
 		serving = untold[len(untold)-1]
 	}
 	words := "no worker is serving"
 	if serving != nil {
 		words = fmt.Sprintf("generation %d (pid %d) is serving", serving.Generation, serving.PID)
-		if serving.Words != "" {
-			words += ": " + serving.Words
+		if serving.StatusText != "" {
+			words += ": " + serving.StatusText
 		}
 	}
 	if c := s.Candidate; c != nil && !c.Dead {
 		words += fmt.Sprintf("; generation %d (pid %d) is starting", c.Generation, c.PID)
 	}
-	if n := len(s.Old) - len(s.untold()); n > 0 {
+	if n := len(s.Old) - len(s.notYetStopped()); n > 0 {
 		words += fmt.Sprintf("; %s finishing", count(n, "old worker"))
 	}
 	return words

@@ -67,39 +67,39 @@ func TestSimulationOfUpgrades(t *testing.T) {
 
 // decider is the supervisor as the simulation drives it, or one with a bug.
 type decider interface {
-	turn(time.Duration, settings)
-	signalled(syscall.Signal)
-	exited(pid, status int)
-	ready(pid int)
-	passed()
+	beginStep(time.Duration, settings)
+	onSignal(syscall.Signal)
+	onExit(pid, status int)
+	onReady(pid int)
+	onTimer()
 }
 
 type hasty struct{ *supervisor }
 
-func (h hasty) signalled(sig syscall.Signal) {
+func (h hasty) onSignal(sig syscall.Signal) {
 	if sig == syscall.SIGHUP && h.Phase == running {
 		h.out.signal(h.Current.PID, syscall.SIGTERM)
 	}
-	h.supervisor.signalled(sig)
+	h.supervisor.onSignal(sig)
 }
 
 type forgetful struct{ *supervisor }
 
-func (f forgetful) signalled(sig syscall.Signal) {
+func (f forgetful) onSignal(sig syscall.Signal) {
 	if sig != syscall.SIGHUP || f.Phase == running {
-		f.supervisor.signalled(sig)
+		f.supervisor.onSignal(sig)
 	}
 }
 
 type nagging struct{ *supervisor }
 
-func (n nagging) passed() {
+func (n nagging) onTimer() {
 	for _, w := range n.Old {
 		if n.Phase == delaying {
-			w.Told = false
+			w.StopSent = false
 		}
 	}
-	n.supervisor.passed()
+	n.supervisor.onTimer()
 }
 
 type deaf struct {
@@ -107,17 +107,17 @@ type deaf struct {
 	deaths int
 }
 
-func (d *deaf) exited(pid, status int) {
+func (d *deaf) onExit(pid, status int) {
 	if d.deaths++; d.deaths%7 != 0 {
-		d.supervisor.exited(pid, status)
+		d.supervisor.onExit(pid, status)
 	}
 }
 
 // successive is a supervisor that is replaced over and over.
 type successive struct{ *supervisor }
 
-func (s successive) passed() {
-	s.supervisor.passed()
+func (s successive) onTimer() {
+	s.supervisor.onTimer()
 	if s.Phase >= stopping {
 		return
 	}
@@ -161,25 +161,25 @@ func simulate(seed uint64, make func(*supervisor) decider) error {
 	d := make(w.sup)
 	asked := randomSettings(r)
 	now := time.Duration(1)
-	d.turn(now, asked)
-	w.sup.attempt()
+	d.beginStep(now, asked)
+	w.sup.startWorker()
 	steps := 5 + r.IntN(30)
 	for step := 0; w.err == nil && w.sup.Phase != stopped; step++ {
 		now += time.Duration(r.Int64N(int64(1500 * time.Millisecond)))
-		if at, ok := w.sup.wake(); ok && r.IntN(2) == 0 {
+		if at, ok := w.sup.nextDeadline(); ok && r.IntN(2) == 0 {
 			now = max(now, at)
 		}
 		if r.IntN(20) == 0 {
 			asked = randomSettings(r)
 		}
-		d.turn(now, asked)
+		d.beginStep(now, asked)
 		for len(w.dead) > 0 {
 			pid := w.dead[0]
 			w.dead = w.dead[1:]
-			d.exited(pid, r.IntN(2)*256)
+			d.onExit(pid, r.IntN(2)*256)
 		}
 		w.event(d, step >= steps)
-		d.passed()
+		d.onTimer()
 		w.check()
 		if step > steps+1000 {
 			w.fail("a stop does not end")
@@ -217,29 +217,29 @@ func randomSettings(r *rand.Rand) settings {
 func (w *world) event(d decider, end bool) {
 	if end && !w.stopping {
 		w.stopping = true
-		d.signalled([]syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}[w.random.IntN(3)])
+		d.onSignal([]syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}[w.random.IntN(3)])
 		return
 	}
 	pids := slices.Sorted(maps.Keys(w.children))
 	switch w.random.IntN(8) {
 	case 0, 1:
 		w.lastHUP = true
-		d.signalled(syscall.SIGHUP)
+		d.onSignal(syscall.SIGHUP)
 	case 2:
-		d.signalled(syscall.SIGUSR1)
+		d.onSignal(syscall.SIGUSR1)
 	case 3, 4:
 		if len(pids) > 0 {
 			w.kill(pids[w.random.IntN(len(pids))])
 		}
 	case 5:
-		d.exited(99, 0) // an orphan
+		d.onExit(99, 0) // an orphan
 	case 6:
 		if len(pids) > 0 {
-			d.ready(pids[w.random.IntN(len(pids))])
+			d.onReady(pids[w.random.IntN(len(pids))])
 		}
 	default: // time alone
 		if c := w.sup.Candidate; c != nil && w.random.IntN(2) == 0 {
-			d.ready(c.PID)
+			d.onReady(c.PID)
 		}
 	}
 	if w.stopping { // in the end even stubborn workers go
@@ -274,10 +274,10 @@ func (w *world) check() {
 	if w.sup.Phase == running && w.lastHUP {
 		w.fail("a HUP was forgotten")
 	}
-	if at, ok := w.sup.wake(); ok && at <= w.sup.now && w.sup.Phase != stopped {
+	if at, ok := w.sup.nextDeadline(); ok && at <= w.sup.now && w.sup.Phase != stopped {
 		w.fail("something was due and not done")
 	}
-	if _, ok := w.sup.wake(); !ok && (w.sup.Phase == starting || w.sup.Phase == delaying) {
+	if _, ok := w.sup.nextDeadline(); !ok && (w.sup.Phase == starting || w.sup.Phase == delaying) {
 		w.fail("nothing will ever end this phase")
 	}
 	for _, s := range w.status {

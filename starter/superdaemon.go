@@ -25,7 +25,7 @@ type superdaemon struct {
 	config      Config
 	environment environment
 	detached    bool
-	manager     *manager
+	manager     *notifier
 	loop        *loop
 
 	sockets       []*socket.Socket
@@ -102,11 +102,11 @@ func (d *superdaemon) start(generation int) (int, error) {
 		own["NOTIFY_SOCKET"] = receiver.Address()
 	}
 	pid, err := process.Start(process.Spec{
-		Args:   d.config.Program,
-		Env:    words(vars, own),
-		Dir:    d.config.Dir,
-		Files:  files,
-		OwnPID: d.config.SocketActivation,
+		Args:         d.config.Program,
+		Env:          encode(vars, own),
+		Dir:          d.config.Dir,
+		Files:        files,
+		SetListenPID: d.config.SocketActivation,
 	})
 	switch {
 	case receiver == nil:
@@ -124,7 +124,7 @@ func (d *superdaemon) handOn(own map[string]string, generation int) []uintptr {
 	var numbers []int
 	if d.config.SocketActivation {
 		var order []int
-		files, numbers, order = socket.ArrangeActivated(d.sockets, d.inherited)
+		files, numbers, order = socket.AssignActivationFDs(d.sockets, d.inherited)
 		names := make([]string, len(order))
 		for place, i := range order {
 			names[place] = d.sockets[i].Name
@@ -133,7 +133,7 @@ func (d *superdaemon) handOn(own map[string]string, generation int) []uintptr {
 		own["LISTEN_FDNAMES"] = strings.Join(names, ":")
 		own["LISTEN_PID"] = "" // the child alone knows it
 	} else {
-		files, numbers = socket.Arrange(d.sockets, d.inherited)
+		files, numbers = socket.AssignFDs(d.sockets, d.inherited)
 	}
 	entries := make([]string, len(numbers))
 	for i, number := range numbers {
@@ -256,13 +256,13 @@ func (d *superdaemon) currentSettings() settings {
 func (d *superdaemon) reap() (pid, status int, ok bool) {
 	for {
 		pid, status, ok = process.Reap()
-		if !ok || !d.out.died(pid) && !d.probeDied(pid, status) {
+		if !ok || !d.out.onExit(pid) && !d.probeDied(pid, status) {
 			return pid, status, ok
 		}
 	}
 }
 
-func (d *superdaemon) chores() time.Duration {
+func (d *superdaemon) runPending() time.Duration {
 	var waits []time.Duration
 	for _, wait := range []time.Duration{d.out.chores(), d.manager.chores(), d.watchEnvDir(), d.rest(), d.upgradeChores(), d.writeStatusAgain()} {
 		if wait > 0 {

@@ -29,14 +29,14 @@ const retryPause = 100 * time.Millisecond
 
 // A worker is a child that was started to serve.
 type worker struct {
-	PID        int
-	Generation int
-	Started    bool          // has served: it was alive after the interval, or said that it is ready
-	Dead       bool          // a candidate that died before it was decided on
-	Status     int           // raw wait status, where Dead
-	Told       bool          // was told to stop
-	KillAt     time.Duration // when it gets KILL; 0 for never
-	Words      string        // its last STATUS=
+	PID        int           `json:"pid"`
+	Generation int           `json:"generation"`
+	Started    bool          `json:"started"`     // has served: it was alive after the interval, or said that it is ready
+	Dead       bool          `json:"dead"`        // a candidate that died before it was decided on
+	Status     int           `json:"status"`      // raw wait status, where Dead
+	StopSent   bool          `json:"stop_sent"`   // was told to stop
+	KillAt     time.Duration `json:"kill_at"`     // when it gets KILL; 0 for never
+	StatusText string        `json:"status_text"` // its last STATUS=
 }
 
 // rules are what the operator asked for at the start.
@@ -56,8 +56,8 @@ type settings struct {
 	killOldDelay        time.Duration
 }
 
-// outside is everything that the supervisor can do to the world.
-type outside interface {
+// effects is everything that the supervisor can do to the world.
+type effects interface {
 	start(generation int) (pid int, err error)
 	signal(pid int, sig syscall.Signal)
 	forget(pid int) // a worker is gone
@@ -72,17 +72,17 @@ type outside interface {
 // replaced by USR2 leaves to its successor, times as durations since the
 // first of them started.
 type state struct {
-	Phase      phase
-	Generation int
-	Candidate  *worker       // is being started; nil in the pause before the next attempt
-	Current    *worker       // serves; nil while nobody does
-	Old        []*worker     // everybody else who still lives
-	HUP        bool          // a HUP waits to be acted on
-	Swapping   bool          // a restart was asked for, the old ones are told to stop at its end
-	Announced  bool          // the service manager was told that we are ready
-	AttemptAt  time.Duration // when the latest worker was started
-	StartedAt  time.Duration // when the latest worker had started, for the auto restart
-	Due        time.Duration // when the phases starting and delaying are over
+	Phase          phase         `json:"phase"`
+	Generation     int           `json:"generation"`
+	Candidate      *worker       `json:"candidate"`       // is being started; nil in the pause before the next attempt
+	Current        *worker       `json:"current"`         // serves; nil while nobody does
+	Old            []*worker     `json:"old"`             // everybody else who still lives
+	RestartPending bool          `json:"restart_pending"` // a HUP waits to be acted on
+	Restarting     bool          `json:"restarting"`      // a restart was asked for, the old ones are told to stop at its end
+	ReadySent      bool          `json:"ready_sent"`      // the service manager was told that we are ready
+	LastStartAt    time.Duration `json:"last_start_at"`   // when the latest worker was started
+	StartedAt      time.Duration `json:"started_at"`      // when the latest worker had started, for the auto restart
+	Deadline       time.Duration `json:"deadline"`        // when the phases starting and delaying are over
 }
 
 // supervisor decides. It has no goroutine, no clock and makes no system call:
@@ -93,23 +93,23 @@ type supervisor struct {
 	rules    rules
 	settings settings
 	now      time.Duration
-	out      outside
+	out      effects
 }
 
-func newSupervisor(r rules, out outside) *supervisor {
+func newSupervisor(r rules, out effects) *supervisor {
 	return &supervisor{rules: r, out: out}
 }
 
-// turn begins a turn of the loop: what the time is and what is asked for now.
-func (s *supervisor) turn(now time.Duration, current settings) {
+// beginStep begins a beginStep of the loop: what the time is and what is asked for now.
+func (s *supervisor) beginStep(now time.Duration, current settings) {
 	s.now, s.settings = now, current
 }
 
-// signalled answers a signal that the superdaemon received.
-func (s *supervisor) signalled(sig syscall.Signal) {
+// onSignal answers a signal that the superdaemon received.
+func (s *supervisor) onSignal(sig syscall.Signal) {
 	switch sig {
 	case syscall.SIGHUP:
-		s.HUP = true // acted on when no start and no delay is under way: see passed
+		s.RestartPending = true // acted on when no start and no delay is under way: see passed
 	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
 		switch s.Phase {
 		case starting, running, delaying:
@@ -128,13 +128,13 @@ func (s *supervisor) signalled(sig syscall.Signal) {
 	}
 }
 
-// exited answers the death of a child. Children that are no workers (orphans
+// onExit answers the death of a child. Children that are no workers (orphans
 // that PID 1 inherits) are none of its business.
-func (s *supervisor) exited(pid, status int) {
-	switch old := s.old(pid); {
+func (s *supervisor) onExit(pid, status int) {
+	switch old := s.findOld(pid); {
 	case s.Candidate != nil && s.Candidate.PID == pid:
 		s.Candidate.Dead, s.Candidate.Status = true, status
-		s.Due = s.AttemptAt + max(s.rules.interval, retryPause)
+		s.Deadline = s.LastStartAt + max(s.rules.interval, retryPause)
 	case s.Current != nil && s.Current.PID == pid:
 		s.currentExited(status)
 	case old != nil:
@@ -147,7 +147,7 @@ func (s *supervisor) exited(pid, status int) {
 		default:
 			s.out.log(msgFailedToStart(pid, status))
 		}
-		s.gone(old)
+		s.workerGone(old)
 	default:
 		return
 	}
@@ -161,37 +161,37 @@ func (s *supervisor) currentExited(status int) {
 	s.Current = nil
 	if s.Phase == starting { // its successor is on the way already
 		s.out.log(msgOldDied(w.PID, status))
-		s.gone(w)
+		s.workerGone(w)
 		return
 	}
 	s.out.log(msgDiedUnexpectedly(w.PID, status))
-	s.gone(w)
-	s.pause(retryPause)
+	s.workerGone(w)
+	s.retryAfter(retryPause)
 }
 
-// ready answers READY=1 from a worker.
-func (s *supervisor) ready(pid int) {
+// onReady answers READY=1 from a worker.
+func (s *supervisor) onReady(pid int) {
 	if c := s.Candidate; s.Phase == starting && c != nil && c.PID == pid && !c.Dead {
-		s.started()
+		s.startSucceeded()
 	}
 }
 
-// extend answers EXTEND_TIMEOUT_USEC from a worker: what it was given time for
+// onExtend answers EXTEND_TIMEOUT_USEC from a worker: what it was given time for
 // ends no sooner than by from now.
-func (s *supervisor) extend(pid int, by time.Duration) {
-	switch c, old := s.Candidate, s.old(pid); {
+func (s *supervisor) onExtend(pid int, by time.Duration) {
+	switch c, old := s.Candidate, s.findOld(pid); {
 	case c != nil && c.PID == pid && !c.Dead:
-		s.Due = max(s.Due, s.now+by)
+		s.Deadline = max(s.Deadline, s.now+by)
 	case old != nil && old.KillAt > 0:
 		old.KillAt = max(old.KillAt, s.now+by)
 	}
 }
 
-// described answers STATUS= from a worker.
-func (s *supervisor) described(pid int, words string) {
+// onStatus answers STATUS= from a worker.
+func (s *supervisor) onStatus(pid int, words string) {
 	for _, w := range s.workers() {
 		if w.PID == pid {
-			w.Words = strings.Map(printable, words)
+			w.StatusText = strings.Map(printable, words)
 			s.notify("")
 		}
 	}
@@ -205,30 +205,30 @@ func printable(r rune) rune {
 	return -1
 }
 
-// passed does what is due.
-func (s *supervisor) passed() {
+// onTimer does what is due.
+func (s *supervisor) onTimer() {
 	s.killOverdue()
 	switch s.Phase {
 	case starting:
-		if s.now >= s.Due {
-			s.decide()
+		if s.now >= s.Deadline {
+			s.finishStart()
 		}
 	case running:
-		if s.HUP {
-			s.attempt()
+		if s.RestartPending {
+			s.startWorker()
 		} else {
 			s.autoRestart()
 		}
 	case delaying:
-		if s.now >= s.Due {
-			s.dismissOld()
+		if s.now >= s.Deadline {
+			s.stopOldWorkers()
 		}
 	case stopping, stopped:
 	}
 }
 
-// wake says when passed has something to do next, if nothing else happens.
-func (s *supervisor) wake() (at time.Duration, ok bool) {
+// nextDeadline says when passed has something to do next, if nothing else happens.
+func (s *supervisor) nextDeadline() (at time.Duration, ok bool) {
 	sooner := func(t time.Duration) {
 		if !ok || t < at {
 			at, ok = t, true
@@ -236,7 +236,7 @@ func (s *supervisor) wake() (at time.Duration, ok bool) {
 	}
 	switch s.Phase {
 	case starting, delaying:
-		sooner(s.Due)
+		sooner(s.Deadline)
 	case running:
 		if s.settings.autoRestart {
 			sooner(s.StartedAt + s.autoRestartAfter())
@@ -254,63 +254,63 @@ func (s *supervisor) wake() (at time.Duration, ok bool) {
 // idle tells whether nothing is under way: one worker serves, and that is all.
 func (s *supervisor) idle() bool { return s.Phase == running && len(s.Old) == 0 }
 
-// attempt starts the next worker. It answers every HUP received until now.
-func (s *supervisor) attempt() {
-	if s.HUP {
-		s.HUP, s.Swapping = false, true
+// startWorker starts the next worker. It answers every HUP received until now.
+func (s *supervisor) startWorker() {
+	if s.RestartPending {
+		s.RestartPending, s.Restarting = false, true
 		s.out.reopenLog()
 		s.out.log(msgReceivedHUP)
 	}
-	if s.Swapping && s.Announced {
-		s.Announced = false
+	if s.Restarting && s.ReadySent {
+		s.ReadySent = false
 		s.notify("RELOADING=1")
 	}
 	s.Phase, s.Candidate = starting, nil
 	s.Generation++
-	s.AttemptAt = s.now
+	s.LastStartAt = s.now
 	pid, err := s.out.start(s.Generation)
 	if err != nil {
 		s.out.log(msgNoWorker(err))
-		s.pause(max(s.rules.interval, retryPause))
+		s.retryAfter(max(s.rules.interval, retryPause))
 		return
 	}
 	s.Candidate = &worker{PID: pid, Generation: s.Generation}
 	s.out.log(msgStartingWorker(pid))
-	s.Due = s.now + s.rules.interval
+	s.Deadline = s.now + s.rules.interval
 	if s.rules.readyTimeout > 0 {
-		s.Due = s.now + s.rules.readyTimeout
+		s.Deadline = s.now + s.rules.readyTimeout
 	}
 	s.notify("")
-	s.passed() // an interval of 0 is over already
+	s.onTimer() // an interval of 0 is over already
 }
 
-// pause puts the next attempt off until so long after the latest one.
-func (s *supervisor) pause(d time.Duration) {
+// retryAfter puts the next attempt off until so long after the latest one.
+func (s *supervisor) retryAfter(d time.Duration) {
 	s.Phase, s.Candidate = starting, nil
-	s.Due = s.AttemptAt + d
-	s.passed()
+	s.Deadline = s.LastStartAt + d
+	s.onTimer()
 }
 
-// decide is what happens at the end of the time that a worker is given to
+// finishStart is what happens at the end of the time that a worker is given to
 // start, and at the end of a pause.
-func (s *supervisor) decide() {
+func (s *supervisor) finishStart() {
 	c := s.Candidate
 	switch {
 	case c == nil:
-		s.attempt()
+		s.startWorker()
 	case c.Dead:
 		s.out.log(msgFailedToStart(c.PID, c.Status))
 		s.out.forget(c.PID)
 		s.hint(c)
-		s.attempt()
+		s.startWorker()
 	case s.rules.readyTimeout > 0:
 		s.out.log(msgNotReady(c.PID, s.rules.readyTimeout, process.SignalName(s.rules.signalOnTERM)))
 		s.hint(c)
 		s.Old = append(s.Old, c)
-		s.tell(c, s.rules.signalOnTERM)
-		s.pause(max(s.rules.interval, retryPause))
+		s.sendStop(c, s.rules.signalOnTERM)
+		s.retryAfter(max(s.rules.interval, retryPause))
 	default:
-		s.started()
+		s.startSucceeded()
 	}
 }
 
@@ -330,8 +330,8 @@ func (s *supervisor) hint(c *worker) {
 	}
 }
 
-// started makes the candidate the current worker.
-func (s *supervisor) started() {
+// startSucceeded makes the candidate the current worker.
+func (s *supervisor) startSucceeded() {
 	if s.Current != nil {
 		s.Old = append(s.Old, s.Current)
 	}
@@ -340,41 +340,41 @@ func (s *supervisor) started() {
 	s.StartedAt = s.now
 	s.writeStatus()
 
-	untold := s.untold()
-	if !s.Swapping && len(untold) == 0 {
-		s.run()
+	untold := s.notYetStopped()
+	if !s.Restarting && len(untold) == 0 {
+		s.enterRunning()
 		return
 	}
 	s.out.log(msgNowRunning(process.SignalName(s.rules.signalOnHUP), pids(untold)))
 	if delay := s.settings.killOldDelay; delay > 0 {
 		s.out.log(msgSleeping(delay))
-		s.Phase, s.Due = delaying, s.now+delay
+		s.Phase, s.Deadline = delaying, s.now+delay
 		return
 	}
-	s.dismissOld()
+	s.stopOldWorkers()
 }
 
-// dismissOld tells every old worker to stop who was not told before: to many
+// stopOldWorkers tells every old worker to stop who was not told before: to many
 // servers a second TERM means "now", and requests are lost.
-func (s *supervisor) dismissOld() {
+func (s *supervisor) stopOldWorkers() {
 	s.out.log(msgKillingOld)
-	for _, w := range s.untold() {
-		s.tell(w, s.rules.signalOnHUP)
+	for _, w := range s.notYetStopped() {
+		s.sendStop(w, s.rules.signalOnHUP)
 	}
-	s.Swapping = false
-	s.run()
+	s.Restarting = false
+	s.enterRunning()
 }
 
-// run is where every start that succeeded ends.
-func (s *supervisor) run() {
+// enterRunning is where every start that succeeded ends.
+func (s *supervisor) enterRunning() {
 	s.Phase = running
-	if s.Announced {
+	if s.ReadySent {
 		s.notify("")
 	} else {
-		s.Announced = true
+		s.ReadySent = true
 		s.notify("READY=1")
 	}
-	s.passed()
+	s.onTimer()
 }
 
 // autoRestart acts as on HUP when it is time.
@@ -388,8 +388,8 @@ func (s *supervisor) autoRestart() {
 	} else {
 		s.out.log(msgAutoRestartForced(interval))
 	}
-	s.Swapping = true
-	s.attempt()
+	s.Restarting = true
+	s.startWorker()
 }
 
 // autoRestartAfter is how long the current worker is left alone: twice as
@@ -418,7 +418,7 @@ func (s *supervisor) stop(sig syscall.Signal) {
 			continue
 		}
 		s.Old = append(s.Old, w)
-		s.tell(w, order)
+		s.sendStop(w, order)
 	}
 	s.notify("STOPPING=1")
 	s.finish()
@@ -431,9 +431,9 @@ func (s *supervisor) finish() {
 	}
 }
 
-// tell tells a worker to stop. A deadline that it has already stays.
-func (s *supervisor) tell(w *worker, sig syscall.Signal) {
-	w.Told = true
+// sendStop tells a worker to stop. A deadline that it has already stays.
+func (s *supervisor) sendStop(w *worker, sig syscall.Signal) {
+	w.StopSent = true
 	if s.rules.killTimeout > 0 && w.KillAt == 0 {
 		w.KillAt = s.now + s.rules.killTimeout
 	}
@@ -450,8 +450,8 @@ func (s *supervisor) killOverdue() {
 	}
 }
 
-// gone is what everybody is told when a worker has died.
-func (s *supervisor) gone(w *worker) {
+// workerGone is what everybody is told when a worker has died.
+func (s *supervisor) workerGone(w *worker) {
 	s.out.forget(w.PID)
 	if w.Started {
 		s.writeStatus()
@@ -490,13 +490,13 @@ func (s *supervisor) workers() []*worker {
 	return all
 }
 
-// untold are the old workers that were not told to stop yet.
-func (s *supervisor) untold() []*worker {
-	return slices.DeleteFunc(slices.Clone(s.Old), func(w *worker) bool { return w.Told })
+// notYetStopped are the old workers that were not told to stop yet.
+func (s *supervisor) notYetStopped() []*worker {
+	return slices.DeleteFunc(slices.Clone(s.Old), func(w *worker) bool { return w.StopSent })
 }
 
-// old is the old worker with that pid, or nil.
-func (s *supervisor) old(pid int) *worker {
+// findOld is the findOld worker with that pid, or nil.
+func (s *supervisor) findOld(pid int) *worker {
 	for _, w := range s.Old {
 		if w.PID == pid {
 			return w

@@ -11,13 +11,13 @@ import (
 )
 
 func main() {
-	time.AfterFunc(time.Second, frugal)
+	time.AfterFunc(time.Second, reduceFootprint)
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// frugal is for a process that works a moment at a time, in one goroutine, next to
+// reduceFootprint is for a process that works a moment at a time, in one goroutine, next to
 // servers that need the memory. Before the server is up it would only delay that.
-func frugal() {
+func reduceFootprint() {
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(10)
 }

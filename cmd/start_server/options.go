@@ -22,7 +22,7 @@ import (
 const version = "1.0.0"
 
 // options are those of the original, in its order, and then our own, which are marked
-// exact: they take no part in abbreviation.
+// no-abbrev: they take no part in abbreviation.
 type options struct {
 	Ports               []string   `long:"port" unquote:"false" value-name:"(port|host:port|port=fd|host:port=fd)" description:"TCP port to listen to, at 0.0.0.0 where no host is given; [addr]:port for IPv6. With fd the socket is placed at that descriptor. A u before the port number (u443) means UDP. Repeatable (default: none)"`
 	Paths               []string   `long:"path" unquote:"false" value-name:"path" description:"unix socket to listen to, mode 0777. Repeatable (default: none)"`
@@ -44,10 +44,10 @@ type options struct {
 	Help                bool       `long:"help" description:"print this and exit"`
 	Version             bool       `long:"version" description:"print the version and exit"`
 
-	ReadyTimeout     *int `long:"ready-timeout" exact:"yes" value-name:"seconds" description:"a new worker has started when it says READY=1 on $NOTIFY_SOCKET, sd_notify(3), and has failed when it does not in so long (default: --interval decides)"`
-	KillTimeout      *int `long:"kill-timeout" exact:"yes" value-name:"seconds" description:"a worker that still lives so long after it was told to stop gets KILL (default: nobody is killed)"`
-	SocketActivation bool `long:"socket-activation" exact:"yes" description:"hand the sockets on by sd_listen_fds(3) as well: LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES"`
-	RestartTimeout   *int `long:"restart-timeout" exact:"yes" value-name:"seconds" description:"with --restart: give up waiting after so long (default: never)"`
+	ReadyTimeout     *int `long:"ready-timeout" no-abbrev:"yes" value-name:"seconds" description:"a new worker has started when it says READY=1 on $NOTIFY_SOCKET, sd_notify(3), and has failed when it does not in so long (default: --interval decides)"`
+	KillTimeout      *int `long:"kill-timeout" no-abbrev:"yes" value-name:"seconds" description:"a worker that still lives so long after it was told to stop gets KILL (default: nobody is killed)"`
+	SocketActivation bool `long:"socket-activation" no-abbrev:"yes" description:"hand the sockets on by sd_listen_fds(3) as well: LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES"`
+	RestartTimeout   *int `long:"restart-timeout" no-abbrev:"yes" value-name:"seconds" description:"with --restart: give up waiting after so long (default: never)"`
 }
 
 // getoptOptions are the same options as the original's parser sees them.
@@ -62,7 +62,7 @@ func getoptOptions() (list []getopt.Option) {
 		case reflect.TypeFor[int](), reflect.TypeFor[*int]():
 			kind = getopt.Integer
 		}
-		list = append(list, getopt.Option{Name: field.Tag.Get("long"), Kind: kind, Exact: field.Tag.Get("exact") != ""})
+		list = append(list, getopt.Option{Name: field.Tag.Get("long"), Kind: kind, NoAbbrev: field.Tag.Get("no-abbrev") != ""})
 	}
 	return list
 }
@@ -101,7 +101,7 @@ func run(argv []string, stdout, stderr io.Writer) int {
 		return 0
 	case errors.Is(err, errUsage): // told already
 		fmt.Fprintln(stderr, "start_server --help lists the options")
-	case errors.Is(err, starter.ErrNotUp): // told already
+	case errors.Is(err, starter.ErrStartFailed): // told already
 	default:
 		fmt.Fprintf(stderr, "start_server: %v\n", err)
 	}
@@ -122,7 +122,7 @@ func execute(argv []string, stdout, stderr io.Writer) error {
 		return nil
 	case o.Version:
 		fmt.Fprintln(stdout, version)
-		return starter.Answer(stdout, func(argv []string) (starter.Config, error) { return configOf(argv, stderr) })
+		return starter.AnswerUpgradeCheck(stdout, func(argv []string) (starter.Config, error) { return configOf(argv, stderr) })
 	case o.Restart:
 		control, err := o.control(stderr)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/start-server/start-server/internal/bench/diary"
+	"github.com/start-server/start-server/internal/bench/eventlog"
 )
 
 // candidate is a binary that is measured, and a column of the table.
@@ -79,7 +79,7 @@ func startWith(ports int) func(candidate, workers) ([]float64, error) {
 		if c.path == "" {
 			generation = 0
 		}
-		e, err := s.await(diary.Entry{Name: "main", Generation: generation})
+		e, err := s.await(eventlog.Entry{Name: "main", Generation: generation})
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +93,7 @@ func begin(c candidate, w workers, options []string, env ...string) (*superdaemo
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.await(diary.Entry{Name: "main", Generation: 1}); err != nil {
+	if _, err := s.await(eventlog.Entry{Name: "main", Generation: 1}); err != nil {
 		s.stop()
 		return nil, err
 	}

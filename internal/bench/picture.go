@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/start-server/start-server/internal/bench/diary"
+	"github.com/start-server/start-server/internal/bench/eventlog"
 	"github.com/start-server/start-server/internal/load"
 )
 
@@ -46,7 +46,7 @@ func measureSwap(ours string, w workers) (*swap, error) {
 		return nil, err
 	}
 	defer s.stop()
-	first, err := s.await(diary.Entry{Name: "ready", Generation: 1})
+	first, err := s.await(eventlog.Entry{Name: "ready", Generation: 1})
 	if err != nil {
 		return nil, err
 	}
@@ -57,17 +57,17 @@ func measureSwap(ours string, w workers) (*swap, error) {
 	}
 	stop := result.ask(address)
 	time.Sleep(400 * time.Millisecond) // what is seen before the swap
-	result.from = diary.Now() - 300*time.Millisecond
+	result.from = eventlog.Now() - 300*time.Millisecond
 	if result.hup, err = s.hup(); err != nil {
 		return nil, err
 	}
-	events, err := s.await(diary.Entry{Name: "main", Generation: 2}, diary.Entry{Name: "ready", Generation: 2},
-		diary.Entry{Name: "TERM", Generation: 1}, diary.Entry{Name: "exit", Generation: 1})
+	events, err := s.await(eventlog.Entry{Name: "main", Generation: 2}, eventlog.Entry{Name: "ready", Generation: 2},
+		eventlog.Entry{Name: "TERM", Generation: 1}, eventlog.Entry{Name: "exit", Generation: 1})
 	if err != nil {
 		return nil, errors.Join(err, stop())
 	}
 	time.Sleep(300 * time.Millisecond) // and after it
-	result.to, result.newPID = diary.Now(), events[0].PID
+	result.to, result.newPID = eventlog.Now(), events[0].PID
 	result.main, result.ready, result.term, result.exit = events[0].At, events[1].At, events[2].At, events[3].At
 	return result, stop()
 }
@@ -80,7 +80,7 @@ func (s *swap) ask(address string) (stop func() error) {
 		generation, err := strconv.Atoi(string(body))
 		mu.Lock()
 		defer mu.Unlock()
-		s.answers[generation] = append(s.answers[generation], diary.Now())
+		s.answers[generation] = append(s.answers[generation], eventlog.Now())
 		return err
 	}
 	const clients = 16

@@ -8,7 +8,7 @@ import (
 	"regexp"
 	"strconv"
 
-	"github.com/start-server/start-server/internal/bench/diary"
+	"github.com/start-server/start-server/internal/bench/eventlog"
 )
 
 var wrkRate = regexp.MustCompile(`Requests/sec:\s+([\d.]+)`)
@@ -24,7 +24,7 @@ func requests(c candidate, w workers) ([]float64, error) {
 	if c.path == "" {
 		generation = 0
 	}
-	if _, err := s.await(diary.Entry{Name: "ready", Generation: generation}); err != nil {
+	if _, err := s.await(eventlog.Entry{Name: "ready", Generation: generation}); err != nil {
 		return nil, err
 	}
 	address, err := s.address()

@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/start-server/start-server/internal/bench/diary"
+	"github.com/start-server/start-server/internal/bench/eventlog"
 )
 
 // patience is how long anything at all may take. It is reached only when something hangs.
@@ -26,7 +26,7 @@ const patience = 20 * time.Second
 type superdaemon struct {
 	cmd      *exec.Cmd
 	folder   string
-	diary    <-chan diary.Entry
+	diary    <-chan eventlog.Entry
 	close    func()
 	began    time.Duration // when it was executed, on CLOCK_MONOTONIC
 	finished chan error
@@ -41,7 +41,7 @@ func start(program string, options, worker []string, env ...string) (*superdaemo
 	if err != nil {
 		return nil, err
 	}
-	entries, closeDiary, err := diary.Open(filepath.Join(folder, "diary"))
+	entries, closeDiary, err := eventlog.Open(filepath.Join(folder, "diary"))
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(folder))
 	}
@@ -56,12 +56,12 @@ func start(program string, options, worker []string, env ...string) (*superdaemo
 	}
 	s := &superdaemon{folder: folder, diary: entries, close: closeDiary, finished: make(chan error, 1)}
 	s.cmd = exec.Command(args[0], args[1:]...)
-	s.cmd.Env = append(append(os.Environ(), diary.Variable+"="+filepath.Join(folder, "diary")), env...)
+	s.cmd.Env = append(append(os.Environ(), eventlog.Variable+"="+filepath.Join(folder, "diary")), env...)
 	s.cmd.Dir = folder
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	// So that nothing of it can stay behind: stop ends the group, and our own end, however it comes, the superdaemon.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	s.began = diary.Now()
+	s.began = eventlog.Now()
 	if err := s.cmd.Start(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(folder))
 	}
@@ -71,14 +71,14 @@ func start(program string, options, worker []string, env ...string) (*superdaemo
 
 // await returns when each of the wanted events has been entered, in whatever order, and drops what else there is. The
 // worker's process is none of the question: PID and At of want are filled in.
-func (s *superdaemon) await(want ...diary.Entry) ([]diary.Entry, error) {
+func (s *superdaemon) await(want ...eventlog.Entry) ([]eventlog.Entry, error) {
 	return want, s.awaitFor(patience, want)
 }
 
 // awaitFor is await with a patience of its own; what has been entered is filled in even when something is missing.
-func (s *superdaemon) awaitFor(patience time.Duration, want []diary.Entry) error {
+func (s *superdaemon) awaitFor(patience time.Duration, want []eventlog.Entry) error {
 	timeout := time.After(patience)
-	for slices.ContainsFunc(want, func(w diary.Entry) bool { return w.At == 0 }) {
+	for slices.ContainsFunc(want, func(w eventlog.Entry) bool { return w.At == 0 }) {
 		select {
 		case e := <-s.diary:
 			for i, w := range want {
@@ -103,7 +103,7 @@ func (s *superdaemon) log() []byte {
 
 // hup sends HUP and returns when that was.
 func (s *superdaemon) hup() (time.Duration, error) {
-	at := diary.Now()
+	at := eventlog.Now()
 	return at, s.cmd.Process.Signal(syscall.SIGHUP)
 }
 
@@ -124,7 +124,7 @@ func (s *superdaemon) settle(generation, workers int) error {
 // It returns when HUP was sent, when the new worker's main began and when the old worker got TERM.
 func (s *superdaemon) swap(old, workers int) (hup, begin, term time.Duration, err error) {
 	// With --interval=0 the old worker may get its TERM before the new one's main begins.
-	want := []diary.Entry{{Name: "main", Generation: old + 1}, {Name: "TERM", Generation: old}}
+	want := []eventlog.Entry{{Name: "main", Generation: old + 1}, {Name: "TERM", Generation: old}}
 	if hup, err = s.hup(); err != nil {
 		return
 	}

@@ -17,9 +17,9 @@ import (
 // variable holds, in the detached program, the descriptor to say that it is up.
 const variable = "START_SERVER_DETACHED"
 
-// ErrNotUp says that the detached program ended before it was up. It has told why
+// ErrStartFailed says that the detached program ended before it was up. It has told why
 // on standard error.
-var ErrNotUp = errors.New("the detached start_server did not come up")
+var ErrStartFailed = errors.New("the detached start_server did not come up")
 
 // Detach starts this program with its own arguments in a session of its own,
 // standard input from /dev/null, and returns when it is up.
@@ -58,7 +58,7 @@ func arrange(null, write int) (files []uintptr, number int) {
 	files = []uintptr{uintptr(null), 1, 2}
 	for _, fd := range process.Inherited() {
 		for len(files) <= fd {
-			files = append(files, process.Hole)
+			files = append(files, process.Closed)
 		}
 		files[fd] = uintptr(fd)
 	}
@@ -75,7 +75,7 @@ func await(read int) error {
 		if n == 1 {
 			return nil
 		}
-		return ErrNotUp
+		return ErrStartFailed
 	}
 }
 
@@ -98,8 +98,8 @@ func Detached() (Parent, bool) {
 	return Parent{fd}, true
 }
 
-// Up says that the program is up.
-func (p Parent) Up() {
+// NotifyReady says that the program is up.
+func (p Parent) NotifyReady() {
 	if p.fd > 0 {
 		_, _ = unix.Write(p.fd, []byte{'\n'})
 		unix.Close(p.fd)

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	input, _ := os.Readlink("/proc/self/fd/0")
 	text, _ := json.Marshal(birth{detached, again, told, os.Getppid(), session, os.Getpid(), input, process.Inherited()})
 	_ = os.WriteFile(file, text, 0o666)
-	parent.Up()
+	parent.NotifyReady()
 	os.Exit(0)
 }
 
@@ -98,8 +98,8 @@ func TestDetach(t *testing.T) {
 
 func TestDetachFails(t *testing.T) {
 	t.Setenv(reportVariable, filepath.Join(t.TempDir(), "fails"))
-	if err := Detach(); !errors.Is(err, ErrNotUp) {
-		t.Errorf("%v, want %v", err, ErrNotUp)
+	if err := Detach(); !errors.Is(err, ErrStartFailed) {
+		t.Errorf("%v, want %v", err, ErrStartFailed)
 	}
 	bury(t)
 }
@@ -111,7 +111,7 @@ func TestNotDetached(t *testing.T) {
 		if detached {
 			t.Errorf("%s=%q: detached", variable, value)
 		}
-		parent.Up() // tells nobody
+		parent.NotifyReady() // tells nobody
 		if value, ok := os.LookupEnv(variable); ok {
 			t.Errorf("%s=%q is left", variable, value)
 		}

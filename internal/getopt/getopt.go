@@ -21,9 +21,9 @@ const (
 
 // Option is one option of the command line. Its name is in lower case.
 type Option struct {
-	Name  string
-	Kind  Kind
-	Exact bool // takes no part in abbreviation: only the full name (any case) means it
+	Name     string
+	Kind     Kind
+	NoAbbrev bool // takes no part in abbreviation: only the full name (any case) means it
 }
 
 // Parse reads argv (without the program name). words are the options in canonical form and in order, each one word ("--port=80",
@@ -94,7 +94,7 @@ func lookup(options []Option, starter, name string) (option Option, complaint st
 		if o.Name == name {
 			return o, ""
 		}
-		if !o.Exact && strings.HasPrefix(o.Name, name) {
+		if !o.NoAbbrev && strings.HasPrefix(o.Name, name) {
 			hits = append(hits, o.Name)
 			found = o
 		}

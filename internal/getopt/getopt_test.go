@@ -22,8 +22,8 @@ var perlOptions = []Option{
 
 // allOptions has new ones as well, which must change nothing for the old.
 var allOptions = append([]Option{
-	{Name: "ready-timeout", Kind: Integer, Exact: true}, {Name: "kill-timeout", Kind: Integer, Exact: true},
-	{Name: "socket-activation", Exact: true},
+	{Name: "ready-timeout", Kind: Integer, NoAbbrev: true}, {Name: "kill-timeout", Kind: Integer, NoAbbrev: true},
+	{Name: "socket-activation", NoAbbrev: true},
 }, perlOptions...)
 
 //go:embed testdata/getopt.json

@@ -78,11 +78,11 @@ func TestStart(t *testing.T) {
 		"not executable":            {Spec{Args: []string{plain}}, "failed to exec " + plain + ": permission denied\n", 255},
 		"a folder":                  {Spec{Args: []string{"/"}}, "failed to exec /: permission denied\n", 255},
 		"in no folder":              {Spec{Args: []string{"sh"}, Dir: "/no/such"}, "failed to chdir:/no/such:no such file or directory\n", int(syscall.ENOENT)},
-		"told its pid":              {Spec{Args: []string{"sh", "-c", "echo $LISTEN_PID $$"}, OwnPID: true}, "PID PID\n", 0},
-		"a script told its pid":     {Spec{Args: []string{script, "y"}, OwnPID: true}, "told y\n", 4},
-		"in a folder told its pid":  {Spec{Args: []string{"sh", "-c", "pwd; echo $LISTEN_PID"}, Dir: "/", OwnPID: true}, "/\nPID\n", 0},
-		"not there, told its pid":   {Spec{Args: []string{"no-such"}, OwnPID: true}, "failed to exec no-such: no such file or directory\n", 255},
-		"a hole":                    {Spec{Args: []string{"sh", "-c", "cat <&4; cat <&3"}, Files: []uintptr{Hole, 0}}, "", 2},
+		"told its pid":              {Spec{Args: []string{"sh", "-c", "echo $LISTEN_PID $$"}, SetListenPID: true}, "PID PID\n", 0},
+		"a script told its pid":     {Spec{Args: []string{script, "y"}, SetListenPID: true}, "told y\n", 4},
+		"in a folder told its pid":  {Spec{Args: []string{"sh", "-c", "pwd; echo $LISTEN_PID"}, Dir: "/", SetListenPID: true}, "/\nPID\n", 0},
+		"not there, told its pid":   {Spec{Args: []string{"no-such"}, SetListenPID: true}, "failed to exec no-such: no such file or directory\n", 255},
+		"a hole":                    {Spec{Args: []string{"sh", "-c", "cat <&4; cat <&3"}, Files: []uintptr{Closed, 0}}, "", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -12,17 +12,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Hole is the descriptor that stands in Spec.Files for a closed number.
-const Hole = ^uintptr(0)
+// Closed is the descriptor that stands in Spec.Files for a closed number.
+const Closed = ^uintptr(0)
 
 // Spec is a program to start.
 type Spec struct {
-	Args    []string  // the program, looked up in the PATH of Env where it has no slash, and its arguments
-	Env     []string  // "NAME=value"
-	Dir     string    // where it runs; "" for here
-	Files   []uintptr // by the child's number, Hole for a closed one
-	OwnPID  bool      // LISTEN_PID in Env is to become the pid of the program itself
-	Session bool      // in a session of its own
+	Args         []string  // the program, looked up in the PATH of Env where it has no slash, and its arguments
+	Env          []string  // "NAME=value"
+	Dir          string    // where it runs; "" for here
+	Files        []uintptr // by the child's number, Hole for a closed one
+	SetListenPID bool      // LISTEN_PID in Env is to become the pid of the program itself
+	Session      bool      // in a session of its own
 }
 
 // StatusNotExecuted is the raw wait status of a child whose program cannot be executed.
@@ -38,7 +38,7 @@ var ErrFork = errors.New("fork(2) failed")
 // errno where the folder was the reason. An error is an ErrFork or means that
 // not even that child could be made.
 func Start(spec Spec) (int, error) {
-	if !spec.OwnPID {
+	if !spec.SetListenPID {
 		pid, err := spec.forkExec(lookPath(spec.Args[0], spec.Env), spec.Args)
 		if err == nil || isFork(err) {
 			return pid, forkError(err)

@@ -30,17 +30,17 @@ func startTrampoline(spec Spec) (int, error) {
 // the trampoline in his executable as well.
 func init() {
 	if len(os.Args) >= 3 && os.Args[0] == trampoline {
-		bounce(os.Args[1], os.Args[2:])
+		execTarget(os.Args[1], os.Args[2:])
 	}
 }
 
-func bounce(dir string, args []string) {
+func execTarget(dir string, args []string) {
 	// The superdaemon ignores SIGPIPE and so does its worker, but for this
 	// runtime's own handler, which execve would set back to the default.
 	signal.Ignore(syscall.SIGPIPE)
 	if dir != "" {
 		if err := os.Chdir(dir); err != nil {
-			die(fmt.Sprintf("failed to chdir:%s:%v", dir, errno(err)), int(errno(err)))
+			fatal(fmt.Sprintf("failed to chdir:%s:%v", dir, errno(err)), int(errno(err)))
 		}
 	}
 	env := ownPID(os.Environ())
@@ -49,7 +49,7 @@ func bounce(dir string, args []string) {
 	if err == syscall.ENOEXEC {
 		err = syscall.Exec(shell, shellArgs(path, args), env)
 	}
-	die(fmt.Sprintf("failed to exec %s: %v", args[0], err), StatusNotExecuted>>8)
+	fatal(fmt.Sprintf("failed to exec %s: %v", args[0], err), StatusNotExecuted>>8)
 }
 
 // ownPID sets LISTEN_PID, where it is asked for, to the pid that the program
@@ -80,7 +80,7 @@ func errno(err error) syscall.Errno {
 	}
 }
 
-func die(words string, status int) {
+func fatal(words string, status int) {
 	fmt.Fprintln(os.Stderr, words)
 	os.Exit(status)
 }

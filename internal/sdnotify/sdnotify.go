@@ -42,11 +42,11 @@ func send(address, state string) error {
 
 // Message is what one datagram says. Other assignments of sd_notify(3) are not ours to act on.
 type Message struct {
-	Ready     bool          // READY=1
-	Stopping  bool          // STOPPING=1
-	Status    string        // STATUS=, in UTF-8
-	HasStatus bool          // tells an empty status from none
-	Extend    time.Duration // EXTEND_TIMEOUT_USEC=, 0 where it does not say
+	Ready     bool          `json:"ready"`      // READY=1
+	Stopping  bool          `json:"stopping"`   // STOPPING=1
+	Status    string        `json:"status"`     // STATUS=, in UTF-8
+	HasStatus bool          `json:"has_status"` // tells an empty status from none
+	Extend    time.Duration `json:"extend"`     // EXTEND_TIMEOUT_USEC=, 0 where it does not say
 }
 
 // parse reads a datagram, unless it is no text.

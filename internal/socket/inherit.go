@@ -30,7 +30,7 @@ func Inherit(count int, inherited []int, names []string) (sockets []*Socket, err
 			continue
 		}
 		unix.CloseOnExec(fd)
-		s := &Socket{Key: addressKey(addr), FD: fd, Wish: -1}
+		s := &Socket{Key: addressKey(addr), FD: fd, RequestedFD: -1}
 		s.Name = FDName(s.Key)
 		if i < len(names) && names[i] != "" {
 			s.Name = names[i]

@@ -25,7 +25,7 @@ func TestHeir(t *testing.T) {
 	sockets, errs := Inherit(6, []int{3, 4, 5, 6, 7}, []string{"web", ""})
 	for _, s := range sockets {
 		flags, _ := unix.FcntlInt(uintptr(s.FD), unix.F_GETFD, 0)
-		fmt.Println(s.FD, s.Key, s.Name, s.Wish, flags&unix.FD_CLOEXEC != 0)
+		fmt.Println(s.FD, s.Key, s.Name, s.RequestedFD, flags&unix.FD_CLOEXEC != 0)
 	}
 	for _, err := range errs {
 		fmt.Println(err)

@@ -25,13 +25,13 @@ const DefaultBacklog = 4096
 
 // A Socket is bound and, where it is a stream, listening.
 type Socket struct {
-	Key    string // as in SERVER_STARTER_PORT
-	FD     int    // its descriptor in the superdaemon, close-on-exec
-	Wish   int    // the number asked for in the worker, or -1
-	Name   string // its name in LISTEN_FDNAMES
-	Path   string // of a socket file that we made; "" for none
-	Device uint64 // of that file
-	Inode  uint64
+	Key         string `json:"key"`          // as in SERVER_STARTER_PORT
+	FD          int    `json:"fd"`           // its descriptor in the superdaemon, close-on-exec
+	RequestedFD int    `json:"requested_fd"` // the number asked for in the worker, or -1
+	Name        string `json:"name"`         // its name in LISTEN_FDNAMES
+	Path        string `json:"path"`         // of a socket file that we made; "" for none
+	Device      uint64 `json:"device"`       // of that file
+	Inode       uint64 `json:"inode"`
 }
 
 // OpenPort binds a port. The backlog counts connections, 0 is DefaultBacklog.
@@ -52,7 +52,7 @@ func OpenPort(p portspec.Port, backlog int) (*Socket, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("bind %s: %w%s", p.Key, err, advice(err))
 	}
-	return &Socket{Key: p.Key, FD: fd, Wish: p.FD, Name: FDName(p.Key)}, nil
+	return &Socket{Key: p.Key, FD: fd, RequestedFD: p.FD, Name: FDName(p.Key)}, nil
 }
 
 // advice says what to do next.
@@ -166,7 +166,7 @@ func OpenPath(path string, backlog int, removing func(path string)) (*Socket, er
 		}
 		return nil, fmt.Errorf("listen on %q: %w", path, err)
 	}
-	return &Socket{Key: path, FD: fd, Wish: -1, Name: FDName(path), Path: path, Device: uint64(st.Dev), Inode: st.Ino}, nil
+	return &Socket{Key: path, FD: fd, RequestedFD: -1, Name: FDName(path), Path: path, Device: uint64(st.Dev), Inode: st.Ino}, nil
 }
 
 // maxPath is the room for a path and its ending NUL in a socket address, less that NUL.

@@ -63,8 +63,8 @@ func TestOpenPort(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if bound := addressKey(addr); s.Key != test.key || s.Wish != test.wish || !strings.HasPrefix(bound, test.bound) {
-				t.Errorf("key %q, wish %d, bound to %s", s.Key, s.Wish, bound)
+			if bound := addressKey(addr); s.Key != test.key || s.RequestedFD != test.wish || !strings.HasPrefix(bound, test.bound) {
+				t.Errorf("key %q, wish %d, bound to %s", s.Key, s.RequestedFD, bound)
 			}
 			if kind := option(t, s, unix.SOL_SOCKET, unix.SO_TYPE); kind != test.kind {
 				t.Errorf("it is of type %d", kind)
@@ -128,7 +128,7 @@ func TestOpenPath(t *testing.T) {
 	if info.Mode() != os.ModeSocket|0o777 {
 		t.Errorf("its mode is %v", info.Mode())
 	}
-	if s.Key != path || s.Wish != -1 || !s.Same(path) || s.Same(path+"/none") {
+	if s.Key != path || s.RequestedFD != -1 || !s.Same(path) || s.Same(path+"/none") {
 		t.Errorf("%+v", s)
 	}
 	conn, err := net.Dial("unix", path)

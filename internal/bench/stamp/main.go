@@ -10,14 +10,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/start-server/start-server/internal/bench/diary"
+	"github.com/start-server/start-server/internal/bench/eventlog"
 )
 
 func main() {
-	begin := diary.Now()
+	begin := eventlog.Now()
 	terminated := make(chan os.Signal, 1)
 	signal.Notify(terminated, unix.SIGTERM)
-	if err := diary.Write("main", begin); err != nil {
+	if err := eventlog.Write("main", begin); err != nil {
 		os.Exit(1)
 	}
 	if err := ready(os.Getenv("NOTIFY_SOCKET")); err != nil {
@@ -25,7 +25,7 @@ func main() {
 	}
 	for {
 		<-terminated
-		diary.Write("TERM", diary.Now())
+		eventlog.Write("TERM", eventlog.Now())
 		if os.Getenv("STAMP_LINGER") == "" {
 			return
 		}

@@ -15,13 +15,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/start-server/start-server/internal/bench/diary"
+	"github.com/start-server/start-server/internal/bench/eventlog"
 	"github.com/start-server/start-server/listener"
 	"github.com/start-server/start-server/listener/graceful"
 )
 
 func main() {
-	if err := serve(diary.Now()); err != nil {
+	if err := serve(eventlog.Now()); err != nil {
 		fmt.Fprintln(os.Stderr, "web:", err)
 		os.Exit(1)
 	}
@@ -32,9 +32,9 @@ func serve(begin time.Duration) error {
 	signal.Notify(terminated, syscall.SIGTERM)
 	go func() {
 		<-terminated
-		diary.Write("TERM", diary.Now())
+		eventlog.Write("TERM", eventlog.Now())
 	}()
-	if err := diary.Write("main", begin); err != nil {
+	if err := eventlog.Write("main", begin); err != nil {
 		return err
 	}
 	listeners, err := listener.ListenAll()
@@ -52,11 +52,11 @@ func serve(begin time.Duration) error {
 	startup, _ := time.ParseDuration(os.Getenv("WEB_STARTUP")) // 0 when there is none
 	work, _ := time.ParseDuration(os.Getenv("WEB_WORK"))
 	time.Sleep(startup)
-	if err := diary.Write("ready", diary.Now()); err != nil {
+	if err := eventlog.Write("ready", eventlog.Now()); err != nil {
 		return err
 	}
 	err = graceful.Serve(&http.Server{Handler: answer(work)}, listeners...)
-	return errors.Join(err, diary.Write("exit", diary.Now()))
+	return errors.Join(err, eventlog.Write("exit", eventlog.Now()))
 }
 
 func answer(work time.Duration) http.Handler {

@@ -111,11 +111,11 @@ func TestWatchdogChores(t *testing.T) {
 	if got := said(); got != "WATCHDOG=1" {
 		t.Errorf("%q", got)
 	}
-	barked := m.barked
-	if m.chores(); m.barked != barked {
+	barked := m.lastPing
+	if m.chores(); m.lastPing != barked {
 		t.Error("it barks too often")
 	}
-	m.barked = barked.Add(-time.Hour)
+	m.lastPing = barked.Add(-time.Hour)
 	m.chores()
 	if got := said(); got != "WATCHDOG=1" {
 		t.Errorf("%q", got)

@@ -10,12 +10,12 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-const hole = process.Hole
+const hole = process.Closed
 
 // wishing makes sockets of descriptors 100, 101 and so on with these wishes.
 func wishing(wishes ...int) (sockets []*Socket) {
 	for i, wish := range wishes {
-		sockets = append(sockets, &Socket{FD: 100 + i, Wish: wish})
+		sockets = append(sockets, &Socket{FD: 100 + i, RequestedFD: wish})
 	}
 	return sockets
 }
@@ -36,7 +36,7 @@ func TestArrange(t *testing.T) {
 		"standard input":      {[]int{0}, nil, []uintptr{100, 1, 2}, []int{0}},
 		"a wish of inherited": {[]int{4, -1}, []int{4}, []uintptr{0, 1, 2, 101, 100}, []int{4, 3}},
 	} {
-		files, numbers := Arrange(wishing(test.wishes...), test.inherited)
+		files, numbers := AssignFDs(wishing(test.wishes...), test.inherited)
 		if diff := cmp.Diff(test.files, files) + cmp.Diff(test.numbers, numbers); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
@@ -58,7 +58,7 @@ func TestArrangeActivated(t *testing.T) {
 		"a wish beyond":      {[]int{7, -1}, nil, []uintptr{0, 1, 2, 100, 101, hole, hole, 100}, []int{7, 4}, []int{0, 1}},
 		"standard input":     {[]int{0}, nil, []uintptr{100, 1, 2, 100}, []int{0}, []int{0}},
 	} {
-		files, numbers, order := ArrangeActivated(wishing(test.wishes...), test.inherited)
+		files, numbers, order := AssignActivationFDs(wishing(test.wishes...), test.inherited)
 		if diff := cmp.Diff(test.files, files) + cmp.Diff(test.numbers, numbers) + cmp.Diff(test.order, order); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
@@ -85,7 +85,7 @@ func TestArrangements(t *testing.T) {
 		}
 		sockets := wishing(wishes...)
 
-		files, numbers := Arrange(sockets, inherited)
+		files, numbers := AssignFDs(sockets, inherited)
 		checkNumbers(t, sockets, files, numbers)
 		for _, fd := range inherited {
 			if fd < len(files) && !slices.Contains(wishes, fd) && files[fd] != uintptr(fd) {
@@ -93,7 +93,7 @@ func TestArrangements(t *testing.T) {
 			}
 		}
 
-		files, numbers, order := ArrangeActivated(sockets, inherited)
+		files, numbers, order := AssignActivationFDs(sockets, inherited)
 		checkNumbers(t, sockets, files, numbers)
 		for place, i := range order {
 			if files[FirstActivated+place] != uintptr(sockets[i].FD) {
@@ -112,7 +112,7 @@ func TestArrangements(t *testing.T) {
 func checkNumbers(t *testing.T, sockets []*Socket, files []uintptr, numbers []int) {
 	t.Helper()
 	for i, s := range sockets {
-		if files[numbers[i]] != uintptr(s.FD) || s.Wish >= 0 && numbers[i] != s.Wish {
+		if files[numbers[i]] != uintptr(s.FD) || s.RequestedFD >= 0 && numbers[i] != s.RequestedFD {
 			t.Fatalf("socket %+v is at %d of %v", s, numbers[i], files)
 		}
 	}

@@ -6,23 +6,23 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// Arrange numbers the descriptors of a worker. files is what
+// AssignFDs numbers the descriptors of a worker. files is what
 // process.Spec.Files takes; numbers are those of the sockets, in order.
 //
 // A socket with a wish is placed there. The others get the lowest free numbers
 // from 3 up, skipping what the superdaemon itself inherited, which
 // keeps its numbers (Server::Starter 0.35).
-func Arrange(sockets []*Socket, inherited []int) (files []uintptr, numbers []int) {
+func AssignFDs(sockets []*Socket, inherited []int) (files []uintptr, numbers []int) {
 	t := newTable(inherited)
 	numbers = make([]int, len(sockets))
 	for i, s := range sockets {
-		if s.Wish >= 0 {
-			numbers[i] = t.place(s.Wish, s.FD)
+		if s.RequestedFD >= 0 {
+			numbers[i] = t.place(s.RequestedFD, s.FD)
 		}
 	}
 	free := FirstActivated
 	for i, s := range sockets {
-		if s.Wish < 0 {
+		if s.RequestedFD < 0 {
 			for t.taken(free) {
 				free++
 			}
@@ -32,11 +32,11 @@ func Arrange(sockets []*Socket, inherited []int) (files []uintptr, numbers []int
 	return t.done(), numbers
 }
 
-// ArrangeActivated is Arrange for sd_listen_fds(3): the sockets stand from 3 up
+// AssignActivationFDs is Arrange for sd_listen_fds(3): the sockets stand from 3 up
 // without a gap, whatever the superdaemon inherited there. One that
 // wishes for a number beyond is there as well. order holds the indices of the
 // sockets by their place from 3 up.
-func ArrangeActivated(sockets []*Socket, inherited []int) (files []uintptr, numbers, order []int) {
+func AssignActivationFDs(sockets []*Socket, inherited []int) (files []uintptr, numbers, order []int) {
 	end := FirstActivated + len(sockets)
 	inherited = slices.DeleteFunc(slices.Clone(inherited), func(fd int) bool {
 		return fd >= FirstActivated && fd < end
@@ -46,10 +46,10 @@ func ArrangeActivated(sockets []*Socket, inherited []int) (files []uintptr, numb
 	order = make([]int, len(sockets))
 	placed := make([]bool, len(sockets))
 	for i, s := range sockets {
-		if s.Wish >= 0 {
-			numbers[i] = t.place(s.Wish, s.FD)
-			if placed[i] = s.Wish >= FirstActivated && s.Wish < end; placed[i] {
-				order[s.Wish-FirstActivated] = i
+		if s.RequestedFD >= 0 {
+			numbers[i] = t.place(s.RequestedFD, s.FD)
+			if placed[i] = s.RequestedFD >= FirstActivated && s.RequestedFD < end; placed[i] {
+				order[s.RequestedFD-FirstActivated] = i
 			}
 		}
 	}
@@ -63,7 +63,7 @@ func ArrangeActivated(sockets []*Socket, inherited []int) (files []uintptr, numb
 		}
 		t.place(free, s.FD)
 		order[free-FirstActivated] = i
-		if s.Wish < 0 {
+		if s.RequestedFD < 0 {
 			numbers[i] = free
 		}
 	}
@@ -86,12 +86,12 @@ func newTable(inherited []int) *table {
 }
 
 func (t *table) taken(number int) bool {
-	return number < len(t.files) && t.files[number] != process.Hole || slices.Contains(t.inherited, number)
+	return number < len(t.files) && t.files[number] != process.Closed || slices.Contains(t.inherited, number)
 }
 
 func (t *table) place(number, fd int) int {
 	for len(t.files) <= number {
-		t.files = append(t.files, process.Hole)
+		t.files = append(t.files, process.Closed)
 	}
 	t.files[number] = uintptr(fd)
 	return number
@@ -99,7 +99,7 @@ func (t *table) place(number, fd int) int {
 
 func (t *table) done() []uintptr {
 	for _, fd := range t.inherited {
-		if fd < len(t.files) && t.files[fd] == process.Hole {
+		if fd < len(t.files) && t.files[fd] == process.Closed {
 			t.files[fd] = uintptr(fd)
 		}
 	}

@@ -2,7 +2,7 @@
 
 // Package diary carries what happens in a worker, and when, to the program that measures it: one line for each event
 // through a named pipe.
-package diary
+package eventlog
 
 import (
 	"bufio"

@@ -36,9 +36,9 @@ import (
 	"github.com/start-server/start-server/internal/socket"
 )
 
-// ErrNotUp is returned by Run where Config.Daemonize is set and the detached
+// ErrStartFailed is returned by Run where Config.Daemonize is set and the detached
 // superdaemon ended before it was up. It has told why on standard error.
-var ErrNotUp = daemon.ErrNotUp
+var ErrStartFailed = daemon.ErrStartFailed
 
 // Run is a superdaemon. It returns nil when it was told to stop, by TERM, INT,
 // QUIT or the end of ctx, and every worker is gone; with Config.Daemonize, when a detached
@@ -48,7 +48,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	predecessor, err := readSuccession(signals.Variable)
+	predecessor, err := readUpgradeState(signals.Variable)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func Run(ctx context.Context, c Config) error {
 		d.close()
 		return err
 	}
-	parent.Up()
+	parent.NotifyReady()
 	d.loop.run(ctx)
 	d.close()
 	return nil
@@ -73,7 +73,7 @@ func Run(ctx context.Context, c Config) error {
 // standard error that we were given, and nothing was started.
 func (d *superdaemon) open() error {
 	signalsReceived := signals.Catch()
-	l, err := openLog(d.config.LogFile, words(d.environment.base, nil), d.detached)
+	l, err := openLog(d.config.LogFile, encode(d.environment.base, nil), d.detached)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (d *superdaemon) addPort(p portspec.Port, s *socket.Socket) error {
 			return err
 		}
 	}
-	s.Key, s.Wish = p.Key, p.FD
+	s.Key, s.RequestedFD = p.Key, p.FD
 	if p.FD >= 0 {
 		d.out.print(msgDuplicated(p.FD))
 	}

@@ -12,17 +12,17 @@ import (
 	"github.com/start-server/start-server/internal/sdnotify"
 )
 
-// manager is the service manager that started us, if it wants to be told how things are
+// notifier is the service notifier that started us, if it wants to be told how things are
 // (sd_notify(3)).
-type manager struct {
-	address  string        // "" where there is none
-	watchdog time.Duration // how often to say that we live, 0 for never
-	barked   time.Time     // when we last did
-	failing  bool          // the last message did not get through
+type notifier struct {
+	address    string        // "" where there is none
+	watchdog   time.Duration // how often to say that we live, 0 for never
+	lastPing   time.Time     // when we last did
+	sendFailed bool          // the last message did not get through
 }
 
-func newManager() *manager {
-	return &manager{address: os.Getenv("NOTIFY_SOCKET"), watchdog: watchdog()}
+func newManager() *notifier {
+	return &notifier{address: os.Getenv("NOTIFY_SOCKET"), watchdog: watchdog()}
 }
 
 // watchdog is half of what sd_watchdog_enabled(3) asks for.
@@ -40,7 +40,7 @@ func watchdog() time.Duration {
 
 // notify sends a message. The first of several failures in a row is returned:
 // the service goes on without its manager.
-func (m *manager) notify(state string) error {
+func (m *notifier) notify(state string) error {
 	if m.address == "" {
 		return nil
 	}
@@ -48,8 +48,8 @@ func (m *manager) notify(state string) error {
 		state = fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d\n%s", monotonic().Microseconds(), strings.TrimPrefix(state, "RELOADING=1\n"))
 	}
 	err := sdnotify.Send(m.address, state)
-	first := err != nil && !m.failing
-	m.failing = err != nil
+	first := err != nil && !m.sendFailed
+	m.sendFailed = err != nil
 	if first {
 		return fmt.Errorf("tell the service manager at NOTIFY_SOCKET=%q: %w", m.address, err)
 	}
@@ -57,15 +57,15 @@ func (m *manager) notify(state string) error {
 }
 
 // chores says that we live where that is asked for, and when to call again.
-func (m *manager) chores() time.Duration {
+func (m *notifier) chores() time.Duration {
 	if m.address == "" || m.watchdog == 0 {
 		return 0
 	}
-	if time.Since(m.barked) >= m.watchdog {
+	if time.Since(m.lastPing) >= m.watchdog {
 		_ = m.notify("WATCHDOG=1")
-		m.barked = time.Now()
+		m.lastPing = time.Now()
 	}
-	return m.watchdog - time.Since(m.barked)
+	return m.watchdog - time.Since(m.lastPing)
 }
 
 // monotonic is the time of the clock that the service manager goes by.

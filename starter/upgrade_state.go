@@ -20,50 +20,50 @@ import (
 	"github.com/start-server/start-server/internal/socket"
 )
 
-// successionVersion changes when a superdaemon that reads the former version
+// upgradeStateVersion changes when a superdaemon that reads the former version
 // would do something wrong. Fields that are new do not change it: they are zero where
 // a predecessor did not know them. Names of fields and numbers of phases stay what they are.
-const successionVersion = 1
+const upgradeStateVersion = 1
 
-// succession is what a superdaemon leaves to the one that replaces it: the state of
+// upgradeState is what a superdaemon leaves to the one that replaces it: the state of
 // its supervisor, and the descriptors, which stay open across the exec.
-type succession struct {
-	Version    int
-	Args       []string        // the command line
-	Config     json.RawMessage // what the predecessor understands it to mean
-	Executable string          // where the superdaemon is on disk
+type upgradeState struct {
+	Version    int             `json:"version"`
+	Args       []string        `json:"args"`       // the command line
+	Config     json.RawMessage `json:"config"`     // what the predecessor understands it to mean
+	Executable string          `json:"executable"` // where the superdaemon is on disk
 
-	State   state
-	Now     time.Duration    // the supervisor's clock
-	Signals []syscall.Signal // received, and not acted on yet
-	Notices []notice         // likewise
+	State   state            `json:"state"`
+	Now     time.Duration    `json:"now"`     // the supervisor's clock
+	Signals []syscall.Signal `json:"signals"` // received, and not acted on yet
+	Notices []notice         `json:"notices"` // likewise
 
-	Sockets       []*socket.Socket
-	Inherited     []int
-	StatusWritten bool
-	PIDFile       int // descriptor, -1 for none
-	Log           logState
-	Receivers     []receiverState
+	Sockets       []*socket.Socket `json:"sockets"`
+	Inherited     []int            `json:"inherited"`
+	StatusWritten bool             `json:"status_written"`
+	PIDFile       int              `json:"pid_file"` // descriptor, -1 for none
+	Log           logState         `json:"log"`
+	Receivers     []receiverState  `json:"receivers"`
 }
 
 // logState is what goes on of the log.
 type logState struct {
-	Pipe      [2]int
-	Output    [2]int
-	PID       int
-	Unwritten []byte // whole lines
-	Dropped   int    // lines
+	Pipe      [2]int `json:"pipe"`
+	Output    [2]int `json:"output"`
+	PID       int    `json:"pid"`
+	Unwritten []byte `json:"unwritten"` // whole lines
+	Dropped   int    `json:"dropped"`   // lines
 }
 
 // receiverState is the notify socket of a worker.
 type receiverState struct {
-	Worker     int // pid
-	Descriptor int
-	Address    string
+	Worker     int    `json:"worker"` // pid
+	Descriptor int    `json:"descriptor"`
+	Address    string `json:"address"`
 }
 
 // descriptors are all that must stay open across the exec.
-func (s *succession) descriptors() []int {
+func (s *upgradeState) descriptors() []int {
 	var fds []int
 	for _, sock := range s.Sockets {
 		fds = append(fds, sock.FD)
@@ -91,9 +91,9 @@ const probeVariable = "START_SERVER_PROBE"
 // other kinds that happen to be at that place do not say this.
 const answerPrefix = "start_server can take over, state version "
 
-// readSuccession reads the state that a variable names by its descriptor, once: the variable
+// readUpgradeState reads the state that a variable names by its descriptor, once: the variable
 // and the descriptor are gone then. It is nil where there is no such variable.
-func readSuccession(variable string) (*succession, error) {
+func readUpgradeState(variable string) (*upgradeState, error) {
 	value, ok := os.LookupEnv(variable)
 	if !ok {
 		return nil, nil
@@ -109,20 +109,20 @@ func readSuccession(variable string) (*succession, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take over from a start_server: read its state: %w", err)
 	}
-	s, err := parseSuccession(text)
+	s, err := parseUpgradeState(text)
 	if err != nil {
 		return nil, fmt.Errorf("take over from a start_server: %w", err)
 	}
 	return s, nil
 }
 
-func parseSuccession(text []byte) (*succession, error) {
-	s := &succession{}
+func parseUpgradeState(text []byte) (*upgradeState, error) {
+	s := &upgradeState{}
 	if err := json.Unmarshal(text, s); err != nil {
 		return nil, fmt.Errorf("read its state: %w", err)
 	}
-	if s.Version != successionVersion {
-		return nil, fmt.Errorf("its state is of version %d, this one knows %d", s.Version, successionVersion)
+	if s.Version != upgradeStateVersion {
+		return nil, fmt.Errorf("its state is of version %d, this one knows %d", s.Version, upgradeStateVersion)
 	}
 	if err := s.State.check(s.Now); err != nil {
 		return nil, err
@@ -131,10 +131,10 @@ func parseSuccession(text []byte) (*succession, error) {
 }
 
 // check finds what could not be carried on.
-func (s *succession) check() error {
+func (s *upgradeState) check() error {
 	limit := process.DescriptorLimit()
 	for _, sock := range s.Sockets {
-		if sock == nil || sock.Wish < -1 || sock.Wish >= limit {
+		if sock == nil || sock.RequestedFD < -1 || sock.RequestedFD >= limit {
 			return fmt.Errorf("%+v is no socket", sock)
 		}
 	}
@@ -188,14 +188,14 @@ func (s *state) check(now time.Duration) error {
 	default:
 		return fmt.Errorf("it is in phase %d, with %+v serving and %+v starting", s.Phase, s.Current, s.Candidate)
 	}
-	if s.AttemptAt < 0 || s.AttemptAt > now || s.StartedAt < 0 || s.StartedAt > now || s.Due < 0 {
-		return fmt.Errorf("its clock stands at %s, before it started a worker at %s or %s", now, s.AttemptAt, s.StartedAt)
+	if s.LastStartAt < 0 || s.LastStartAt > now || s.StartedAt < 0 || s.StartedAt > now || s.Deadline < 0 {
+		return fmt.Errorf("its clock stands at %s, before it started a worker at %s or %s", now, s.LastStartAt, s.StartedAt)
 	}
 	return nil
 }
 
 // write puts the state into a file, in place of what is there.
-func (s *succession) write(descriptor int) error {
+func (s *upgradeState) write(descriptor int) error {
 	text, err := json.Marshal(s)
 	if err == nil && bytes.Contains(text, []byte(`\ufffd`)) {
 		err = errors.New("there are names which are not UTF-8, and would not be the same afterwards")
@@ -214,11 +214,11 @@ func (s *succession) write(descriptor int) error {
 	return nil
 }
 
-// Answer is for the start_server command: where this process is tried out by a
+// AnswerUpgradeCheck is for the start_server command: where this process is tried out by a
 // superdaemon that wants to be replaced, it checks that it could take over and
 // understands the command line in the same way, and says so. config reads a command line.
-func Answer(w io.Writer, config func(argv []string) (Config, error)) error {
-	s, err := readSuccession(probeVariable)
+func AnswerUpgradeCheck(w io.Writer, config func(argv []string) (Config, error)) error {
+	s, err := readUpgradeState(probeVariable)
 	if s == nil || err != nil {
 		return err
 	}
@@ -229,17 +229,17 @@ func Answer(w io.Writer, config func(argv []string) (Config, error)) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	if !s.suits(c) {
+	if !s.compatible(c) {
 		return fmt.Errorf("take over from a start_server: the options mean something else now: %q", s.Args)
 	}
-	_, err = fmt.Fprintf(w, "%s%d\n", answerPrefix, successionVersion)
+	_, err = fmt.Fprintf(w, "%s%d\n", answerPrefix, upgradeStateVersion)
 	return err
 }
 
-// suits tells whether c is what the predecessor understood its command line to mean, and
+// compatible tells whether c is what the predecessor understood its command line to mean, and
 // the descriptors are there that c needs. What a predecessor does not know yet
 // cannot have meant something else.
-func (s *succession) suits(c Config) bool {
+func (s *upgradeState) compatible(c Config) bool {
 	known := Config{}
 	_ = json.Unmarshal(c.words(), &known)
 	decoder := json.NewDecoder(bytes.NewReader(s.Config))

@@ -22,34 +22,34 @@ import (
 	"github.com/start-server/start-server/internal/socket"
 )
 
-var golden = flag.Bool("golden", false, "write testdata/succession-1.json anew, before the release only")
+var golden = flag.Bool("golden", false, "write testdata/upgrade-state-1.json anew, before the release only")
 
 // example has something in every field.
-func example() *succession {
+func example() *upgradeState {
 	interval := 10 * time.Second
 	c := NewConfig("worker", "--verbose")
 	c.Ports, c.Paths = []string{"80=5"}, []string{"/run/app.sock"}
 	c.AutoRestart, c.AutoRestartInterval = true, &interval
 	c.PIDFile, c.StatusFile, c.LogFile, c.Daemonize = "pid", "status", "| cat", true
 	c.ReadyTimeout, c.KillTimeout = time.Minute, 30*time.Second
-	return &succession{
+	return &upgradeState{
 		Version:    1,
 		Args:       []string{"--port=80=5", "--path=/run/app.sock", "--", "worker", "--verbose"},
 		Config:     c.words(),
 		Executable: "/usr/bin/start_server",
 		State: state{
-			Phase: starting, Generation: 7, HUP: true, Swapping: true, Announced: true,
-			Candidate: &worker{PID: 107, Generation: 7, Dead: true, Status: 256},
-			Current:   &worker{PID: 105, Generation: 5, Started: true, Words: "serving"},
-			Old:       []*worker{{PID: 104, Generation: 4, Started: true, Told: true, KillAt: 70 * time.Second}},
-			AttemptAt: 42 * time.Second, StartedAt: 40 * time.Second, Due: 43 * time.Second,
+			Phase: starting, Generation: 7, RestartPending: true, Restarting: true, ReadySent: true,
+			Candidate:   &worker{PID: 107, Generation: 7, Dead: true, Status: 256},
+			Current:     &worker{PID: 105, Generation: 5, Started: true, StatusText: "serving"},
+			Old:         []*worker{{PID: 104, Generation: 4, Started: true, StopSent: true, KillAt: 70 * time.Second}},
+			LastStartAt: 42 * time.Second, StartedAt: 40 * time.Second, Deadline: 43 * time.Second,
 		},
 		Now:     42500 * time.Millisecond,
 		Signals: []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1},
 		Notices: []notice{{PID: 105, Message: sdnotify.Message{Ready: true, Status: "serving", HasStatus: true, Extend: time.Second}}},
 		Sockets: []*socket.Socket{
-			{Key: "80", FD: 10, Wish: 5, Name: "80"},
-			{Key: "/run/app.sock", FD: 11, Wish: -1, Name: "_run_app.sock", Path: "/run/app.sock", Device: 1 << 40, Inode: 1<<63 + 1},
+			{Key: "80", FD: 10, RequestedFD: 5, Name: "80"},
+			{Key: "/run/app.sock", FD: 11, RequestedFD: -1, Name: "_run_app.sock", Path: "/run/app.sock", Device: 1 << 40, Inode: 1<<63 + 1},
 		},
 		Inherited:     []int{3, 8},
 		StatusWritten: true,
@@ -59,10 +59,10 @@ func example() *succession {
 	}
 }
 
-// TestSuccession sends an example through the file that crosses the exec.
-func TestSuccession(t *testing.T) {
+// TestUpgradeState sends an example through the file that crosses the exec.
+func TestUpgradeState(t *testing.T) {
 	s := example()
-	got, err := readSuccession(variableWith(t, s))
+	got, err := readUpgradeState(variableWith(t, s))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,9 +72,9 @@ func TestSuccession(t *testing.T) {
 }
 
 // variableWith names a variable by which the state can be read.
-func variableWith(t *testing.T, s *succession) string {
+func variableWith(t *testing.T, s *upgradeState) string {
 	t.Helper()
-	fd, err := namelessFile()
+	fd, err := anonymousFile()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,13 +87,13 @@ func variableWith(t *testing.T, s *succession) string {
 	return probeVariable
 }
 
-func TestReadSuccessionErrors(t *testing.T) {
-	if s, err := readSuccession("START_SERVER_NONE"); s != nil || err != nil {
+func TestReadUpgradeStateErrors(t *testing.T) {
+	if s, err := readUpgradeState("START_SERVER_NONE"); s != nil || err != nil {
 		t.Errorf("without a variable: %v, %v", s, err)
 	}
 	for _, value := range []string{"", "x", "-1", "2", "1000000"} {
 		t.Setenv(probeVariable, value)
-		if s, err := readSuccession(probeVariable); s != nil || err == nil {
+		if s, err := readUpgradeState(probeVariable); s != nil || err == nil {
 			t.Errorf("%s=%q: %v, %v; want an error", probeVariable, value, s, err)
 		}
 		if value, ok := os.LookupEnv(probeVariable); ok {
@@ -102,10 +102,10 @@ func TestReadSuccessionErrors(t *testing.T) {
 	}
 }
 
-// TestSuccessionOfFirstRelease reads what release 1.0 writes. The file never changes: the superdaemons
+// TestUpgradeStateOfFirstRelease reads what release 1.0 writes. The file never changes: the superdaemons
 // that wrote it are running.
-func TestSuccessionOfFirstRelease(t *testing.T) {
-	const file = "testdata/succession-1.json"
+func TestUpgradeStateOfFirstRelease(t *testing.T) {
+	const file = "testdata/upgrade-state-1.json"
 	if *golden {
 		text, err := json.MarshalIndent(example(), "", "\t")
 		if err != nil {
@@ -119,7 +119,7 @@ func TestSuccessionOfFirstRelease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := parseSuccession(text)
+	got, err := parseUpgradeState(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestSuccessionOfFirstRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := example()
-	if !got.suits(configIn(t, want)) {
+	if !got.compatible(configIn(t, want)) {
 		t.Errorf("its options mean something else:\n%s", config.Bytes())
 	}
 	got.Config, want.Config = nil, nil
@@ -137,7 +137,7 @@ func TestSuccessionOfFirstRelease(t *testing.T) {
 	}
 }
 
-func configIn(t *testing.T, s *succession) (c Config) {
+func configIn(t *testing.T, s *upgradeState) (c Config) {
 	t.Helper()
 	if err := json.Unmarshal(s.Config, &c); err != nil {
 		t.Fatal(err)
@@ -145,49 +145,49 @@ func configIn(t *testing.T, s *succession) (c Config) {
 	return c
 }
 
-// TestSuccessionRefused has what no superdaemon leaves, and no other could go on with.
-func TestSuccessionRefused(t *testing.T) {
-	for name, spoil := range map[string]func(s *succession){
-		"another version": func(s *succession) { s.Version++ },
-		"no version":      func(s *succession) { s.Version = 0 },
-		"no such phase":   func(s *succession) { s.State.Phase = -1 },
-		"stopping":        func(s *succession) { s.State.Phase = stopping },
-		"running, nobody serves": func(s *succession) {
+// TestUpgradeStateRefused has what no superdaemon leaves, and no other could go on with.
+func TestUpgradeStateRefused(t *testing.T) {
+	for name, spoil := range map[string]func(s *upgradeState){
+		"another version": func(s *upgradeState) { s.Version++ },
+		"no version":      func(s *upgradeState) { s.Version = 0 },
+		"no such phase":   func(s *upgradeState) { s.State.Phase = -1 },
+		"stopping":        func(s *upgradeState) { s.State.Phase = stopping },
+		"running, nobody serves": func(s *upgradeState) {
 			s.State.Phase, s.State.Current, s.State.Candidate = running, nil, nil
 			s.Receivers = nil
 		},
-		"running, and starting":        func(s *succession) { s.State.Phase = running },
-		"delaying, and starting":       func(s *succession) { s.State.Phase = delaying },
-		"pid -1":                       func(s *succession) { s.State.Current.PID = -1 },
-		"pid 0":                        func(s *succession) { s.State.Candidate.PID = 0 },
-		"pid 1":                        func(s *succession) { s.State.Old[0].PID = 1 },
-		"the same pid twice":           func(s *succession) { s.State.Old[0].PID = s.State.Current.PID },
-		"no old worker":                func(s *succession) { s.State.Old[0] = nil },
-		"a dead old worker":            func(s *succession) { s.State.Old[0].Dead = true },
-		"a dead current worker":        func(s *succession) { s.State.Current.Dead = true },
-		"generation 0":                 func(s *succession) { s.State.Old[0].Generation = 0 },
-		"a generation to come":         func(s *succession) { s.State.Candidate.Generation++ },
-		"KILL before the beginning":    func(s *succession) { s.State.Old[0].KillAt = -1 },
-		"a clock that was turned back": func(s *succession) { s.Now = 0 },
-		"due before the beginning":     func(s *succession) { s.State.Due = -1 },
-		"standard error as a socket":   func(s *succession) { s.Sockets[0].FD = 2 },
-		"descriptor -1":                func(s *succession) { s.Sockets[0].FD = -1 },
-		"a huge descriptor":            func(s *succession) { s.Sockets[0].FD = 1 << 40 },
-		"the same descriptor twice":    func(s *succession) { s.Sockets[0].FD = s.Sockets[1].FD },
-		"an inherited descriptor":      func(s *succession) { s.Sockets[0].FD = s.Inherited[0] },
-		"inherited standard input":     func(s *succession) { s.Inherited[0] = 0 },
-		"no socket":                    func(s *succession) { s.Sockets[1] = nil },
-		"a wish for -2":                func(s *succession) { s.Sockets[0].Wish = -2 },
-		"a huge wish":                  func(s *succession) { s.Sockets[0].Wish = 1 << 40 },
-		"the pid file at 0":            func(s *succession) { s.PIDFile = 0 },
-		"the log at 0":                 func(s *succession) { s.Log.Pipe[0] = 0 },
-		"half a log":                   func(s *succession) { s.Log.Pipe, s.Log.Output = [2]int{}, [2]int{} },
-		"log command -1":               func(s *succession) { s.Log.PID = -1 },
-		"half a line":                  func(s *succession) { s.Log.Unwritten = []byte("half") },
-		"a notify socket of nobody":    func(s *succession) { s.Receivers[0].Worker = 1000 },
-		"a notify socket at 1":         func(s *succession) { s.Receivers[0].Descriptor = 1 },
-		"no executable":                func(s *succession) { s.Executable = "" },
-		"an executable to look for":    func(s *succession) { s.Executable = "start_server" },
+		"running, and starting":        func(s *upgradeState) { s.State.Phase = running },
+		"delaying, and starting":       func(s *upgradeState) { s.State.Phase = delaying },
+		"pid -1":                       func(s *upgradeState) { s.State.Current.PID = -1 },
+		"pid 0":                        func(s *upgradeState) { s.State.Candidate.PID = 0 },
+		"pid 1":                        func(s *upgradeState) { s.State.Old[0].PID = 1 },
+		"the same pid twice":           func(s *upgradeState) { s.State.Old[0].PID = s.State.Current.PID },
+		"no old worker":                func(s *upgradeState) { s.State.Old[0] = nil },
+		"a dead old worker":            func(s *upgradeState) { s.State.Old[0].Dead = true },
+		"a dead current worker":        func(s *upgradeState) { s.State.Current.Dead = true },
+		"generation 0":                 func(s *upgradeState) { s.State.Old[0].Generation = 0 },
+		"a generation to come":         func(s *upgradeState) { s.State.Candidate.Generation++ },
+		"KILL before the beginning":    func(s *upgradeState) { s.State.Old[0].KillAt = -1 },
+		"a clock that was turned back": func(s *upgradeState) { s.Now = 0 },
+		"due before the beginning":     func(s *upgradeState) { s.State.Deadline = -1 },
+		"standard error as a socket":   func(s *upgradeState) { s.Sockets[0].FD = 2 },
+		"descriptor -1":                func(s *upgradeState) { s.Sockets[0].FD = -1 },
+		"a huge descriptor":            func(s *upgradeState) { s.Sockets[0].FD = 1 << 40 },
+		"the same descriptor twice":    func(s *upgradeState) { s.Sockets[0].FD = s.Sockets[1].FD },
+		"an inherited descriptor":      func(s *upgradeState) { s.Sockets[0].FD = s.Inherited[0] },
+		"inherited standard input":     func(s *upgradeState) { s.Inherited[0] = 0 },
+		"no socket":                    func(s *upgradeState) { s.Sockets[1] = nil },
+		"a wish for -2":                func(s *upgradeState) { s.Sockets[0].RequestedFD = -2 },
+		"a huge wish":                  func(s *upgradeState) { s.Sockets[0].RequestedFD = 1 << 40 },
+		"the pid file at 0":            func(s *upgradeState) { s.PIDFile = 0 },
+		"the log at 0":                 func(s *upgradeState) { s.Log.Pipe[0] = 0 },
+		"half a log":                   func(s *upgradeState) { s.Log.Pipe, s.Log.Output = [2]int{}, [2]int{} },
+		"log command -1":               func(s *upgradeState) { s.Log.PID = -1 },
+		"half a line":                  func(s *upgradeState) { s.Log.Unwritten = []byte("half") },
+		"a notify socket of nobody":    func(s *upgradeState) { s.Receivers[0].Worker = 1000 },
+		"a notify socket at 1":         func(s *upgradeState) { s.Receivers[0].Descriptor = 1 },
+		"no executable":                func(s *upgradeState) { s.Executable = "" },
+		"an executable to look for":    func(s *upgradeState) { s.Executable = "start_server" },
 	} {
 		s := example()
 		spoil(s)
@@ -195,15 +195,15 @@ func TestSuccessionRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := parseSuccession(text); err == nil {
+		if _, err := parseUpgradeState(text); err == nil {
 			t.Errorf("%s: not refused", name)
 		}
 	}
 }
 
-// TestSuccessionNotUTF8 has a name that JSON cannot hold.
-func TestSuccessionNotUTF8(t *testing.T) {
-	fd, err := namelessFile()
+// TestUpgradeStateNotUTF8 has a name that JSON cannot hold.
+func TestUpgradeStateNotUTF8(t *testing.T) {
+	fd, err := anonymousFile()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,28 +219,28 @@ func TestSuccessionNotUTF8(t *testing.T) {
 	}
 }
 
-func FuzzParseSuccession(f *testing.F) {
+func FuzzParseUpgradeState(f *testing.F) {
 	text, err := json.Marshal(example())
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, seed := range []string{string(text), "", "{}", "null", "[]", `{"Version":1}`,
-		`{"Version":1,"State":{"Old":[null]},"Receivers":[{}]}`,
-		`{"Version":1,"Executable":"/x","PIDFile":-1,"State":{"Phase":1,"Generation":1,"Current":{"PID":2,"Generation":1}}}`,
-		`{"Version":1,"Executable":"/x","PIDFile":-1,"Config":{"Ports":null,"Interval":1e9},"Sockets":[null]}`} {
+	for _, seed := range []string{string(text), "", "{}", "null", "[]", `{"version":1}`,
+		`{"version":1,"state":{"old":[null]},"receivers":[{}]}`,
+		`{"version":1,"executable":"/x","pid_file":-1,"state":{"phase":1,"generation":1,"current":{"pid":2,"generation":1}}}`,
+		`{"version":1,"executable":"/x","pid_file":-1,"config":{"Ports":null,"Interval":1e9},"sockets":[null]}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		s, err := parseSuccession(text)
+		s, err := parseUpgradeState(text)
 		if err != nil {
 			return
 		}
-		s.suits(Config{})
+		s.compatible(Config{})
 		first, err := json.Marshal(s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := parseSuccession(first)
+		again, err := parseUpgradeState(first)
 		if err != nil {
 			t.Fatalf("%q was read, %q is not: %v", text, first, err)
 		}
@@ -253,23 +253,23 @@ func FuzzParseSuccession(f *testing.F) {
 
 // goOn lets a supervisor live on from there: whatever was let through, it does not panic, and
 // a stop ends it.
-func goOn(s *succession) {
+func goOn(s *upgradeState) {
 	w := &world{children: map[int]*child{}, random: rand.New(rand.NewPCG(0, 0)), pids: 1 << 30}
 	sup := newSupervisor(rules{interval: 1, killTimeout: 1, signalOnHUP: 1, signalOnTERM: 1}, w)
 	w.sup, sup.state = sup, s.State
-	sup.turn(s.Now, settings{})
+	sup.beginStep(s.Now, settings{})
 	for _, n := range s.Notices {
-		sup.described(n.PID, n.Status)
-		sup.extend(n.PID, n.Extend)
-		sup.ready(n.PID)
+		sup.onStatus(n.PID, n.Status)
+		sup.onExtend(n.PID, n.Extend)
+		sup.onReady(n.PID)
 	}
 	for _, sig := range s.Signals {
-		sup.signalled(sig)
+		sup.onSignal(sig)
 	}
-	sup.passed()
-	sup.signalled(syscall.SIGTERM)
+	sup.onTimer()
+	sup.onSignal(syscall.SIGTERM)
 	for _, old := range append(sup.Old[:0:0], sup.Old...) {
-		sup.exited(old.PID, 0)
+		sup.onExit(old.PID, 0)
 	}
 	if sup.Phase != stopped {
 		panic("a stop does not end it")
@@ -287,7 +287,7 @@ func TestAnswer(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		config func([]string) (Config, error)
-		spoil  func(*succession)
+		spoil  func(*upgradeState)
 		err    string
 	}{
 		"the same":           {config: same},
@@ -296,12 +296,12 @@ func TestAnswer(t *testing.T) {
 		"one port less":      {config: changed(func(c *Config) { c.Ports = nil }), err: "mean something else"},
 		"another interval":   {config: changed(func(c *Config) { *c.AutoRestartInterval++ }), err: "mean something else"},
 		"what is known no more": {config: same, err: "mean something else",
-			spoil: func(s *succession) { s.Config = append([]byte(`{"Gone":1,`), s.Config[1:]...) }},
+			spoil: func(s *upgradeState) { s.Config = append([]byte(`{"Gone":1,`), s.Config[1:]...) }},
 		"invalid":             {config: changed(func(c *Config) { c.Interval = -1 }), err: "--interval"},
 		"an unknown option":   {config: func([]string) (Config, error) { return Config{}, errors.New("unknown option") }, err: "unknown option"},
-		"the pid file is not": {config: same, spoil: func(s *succession) { s.PIDFile = -1 }, err: "mean something else"},
-		"the log is not":      {config: same, spoil: func(s *succession) { s.Log = logState{} }, err: "mean something else"},
-		"another version":     {config: same, spoil: func(s *succession) { s.Version = 2 }, err: "version 2"},
+		"the pid file is not": {config: same, spoil: func(s *upgradeState) { s.PIDFile = -1 }, err: "mean something else"},
+		"the log is not":      {config: same, spoil: func(s *upgradeState) { s.Log = logState{} }, err: "mean something else"},
+		"another version":     {config: same, spoil: func(s *upgradeState) { s.Version = 2 }, err: "version 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := example()
@@ -310,7 +310,7 @@ func TestAnswer(t *testing.T) {
 			}
 			variableWith(t, s)
 			var words strings.Builder
-			err := Answer(&words, test.config)
+			err := AnswerUpgradeCheck(&words, test.config)
 			if test.err == "" && (err != nil || words.String() != answerPrefix+"1\n") || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
 				t.Errorf("Answer says %q, %v", words.String(), err)
 			}
@@ -319,14 +319,14 @@ func TestAnswer(t *testing.T) {
 			}
 		})
 	}
-	if err := Answer(nil, nil); err != nil {
+	if err := AnswerUpgradeCheck(nil, nil); err != nil {
 		t.Errorf("nobody tries us out: %v", err)
 	}
 }
 
 // without takes an option out of the state, as if the predecessor had not known it.
-func without(option string) func(*succession) {
-	return func(s *succession) {
+func without(option string) func(*upgradeState) {
+	return func(s *upgradeState) {
 		var fields map[string]json.RawMessage
 		_ = json.Unmarshal(s.Config, &fields)
 		delete(fields, option)

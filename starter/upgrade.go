@@ -64,7 +64,7 @@ func (d *superdaemon) startProbe() error {
 	if err != nil {
 		return err
 	}
-	fd, err := namelessFile()
+	fd, err := anonymousFile()
 	if err != nil {
 		return fmt.Errorf("write down the state: %w", err)
 	}
@@ -83,7 +83,7 @@ func (d *superdaemon) startProbe() error {
 		// What any program understands: there may be another one now.
 		Args:  []string{os.Args[0], "--version"},
 		Env:   append(os.Environ(), probeVariable+"="+strconv.Itoa(state)),
-		Files: []uintptr{process.Hole, uintptr(write), stderr, uintptr(fd)},
+		Files: []uintptr{process.Closed, uintptr(write), stderr, uintptr(fd)},
 	})
 	if err != nil {
 		unix.Close(read)
@@ -155,9 +155,9 @@ func sameFile(a, b os.FileInfo) bool {
 }
 
 // succession writes down how things are.
-func (d *superdaemon) succession() *succession {
-	s := &succession{
-		Version:       successionVersion,
+func (d *superdaemon) succession() *upgradeState {
+	s := &upgradeState{
+		Version:       upgradeStateVersion,
 		Args:          os.Args[1:],
 		Config:        d.config.words(),
 		Executable:    d.executable,
@@ -185,15 +185,15 @@ func (d *superdaemon) replace() error {
 	s.Notices = d.silence()
 	err := d.execute(s)
 	d.listenAgain()
-	d.loop.turn(func() { d.loop.resume(s.Signals, s.Notices) })
+	d.loop.step(func() { d.loop.resume(s.Signals, s.Notices) })
 	return err
 }
 
 // execute hands the succession over. While it lasts no signal ends this process: what
 // was received before is in the succession, what comes later is lost. That is why
 // all that can be done beforehand is done beforehand.
-func (d *superdaemon) execute(s *succession) error {
-	fd, err := namelessFile()
+func (d *superdaemon) execute(s *upgradeState) error {
+	fd, err := anonymousFile()
 	if err != nil {
 		return fmt.Errorf("write down the state: %w", err)
 	}
@@ -255,10 +255,10 @@ func keepOpen(fds []int, open bool) {
 
 // takeOver is open for a superdaemon that replaces another one: everything is there
 // already.
-func (d *superdaemon) takeOver(s *succession) {
+func (d *superdaemon) takeOver(s *upgradeState) {
 	keepOpen(s.descriptors(), false)
 	d.executable, d.sockets, d.inherited, d.statusWritten = s.Executable, s.Sockets, s.Inherited, s.StatusWritten
-	d.out = resumeLog(d.config.LogFile, words(d.environment.base, nil), s.Log)
+	d.out = resumeLog(d.config.LogFile, encode(d.environment.base, nil), s.Log)
 	if s.PIDFile >= 0 {
 		d.pidFile = pidfile.Adopt(d.config.PIDFile, s.PIDFile)
 	}

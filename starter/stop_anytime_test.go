@@ -113,10 +113,10 @@ func TestStatusWords(t *testing.T) {
 	t.Parallel()
 	p := newStage(t, rules{})
 	s := p.loop.supervisor
-	s.turn(time.Second, settings{})
-	s.attempt()
-	s.described(1, "40 \x1b[31müsers\r\u202e\x00")
-	s.described(2, "nobody")
+	s.beginStep(time.Second, settings{})
+	s.startWorker()
+	s.onStatus(1, "40 \x1b[31müsers\r\u202e\x00")
+	s.onStatus(2, "nobody")
 	if got, want := s.describe(), "generation 1 (pid 1) is serving: 40 [31müsers"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -162,7 +162,7 @@ func TestClock(t *testing.T) {
 	}
 	for name, kept := range map[string]time.Time{
 		"the supervisor's epoch":            newLoop(nil, nil, signals.Channels{}, nil).epoch,
-		"the watchdog's bark":               m.barked,
+		"the watchdog's bark":               m.lastPing,
 		"when to try the status file again": d.statusDue,
 	} {
 		if !strings.Contains(kept.String(), " m=") {

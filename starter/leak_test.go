@@ -6,7 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	goruntime "runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -100,7 +100,7 @@ func measure(t *testing.T) resources {
 		if err != nil {
 			t.Error(err)
 		}
-		least.goroutines = min(least.goroutines, runtime.NumGoroutine())
+		least.goroutines = min(least.goroutines, goruntime.NumGoroutine())
 		least.descriptors = min(least.descriptors, len(entries))
 		time.Sleep(time.Millisecond)
 	}
