@@ -18,8 +18,8 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 RACE = $(if $(shell command -v cc),-race)
 CHECKS = conformance,systemd
 
-# Coverage is counted of these: all but the commands and what measures and plays.
-COVERED = $(shell go list ./starter ./listener/... ./internal/... | grep -Ev '/(bench|conformance|load|loss|soak|story)(/|$$)' | paste -sd,)
+# Coverage is counted of these: all but the commands, the measuring tools and the test tools.
+COVERED = $(shell go list ./starter ./listener/... ./internal/... | grep -Ev '/(bench|conformance|load|loss|scripttest|soak)(/|$$)' | paste -sd,)
 
 .PHONY: build run test lint fuzz cover bench loss soak conformance conformance-systemd cross install place dist clean
 
@@ -44,13 +44,13 @@ fuzz:
 	  go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
 	go test ./starter -run 'TestSimulation$$' -schedules 2000000
 
-# What the stories execute counts as well. Who is killed, or executes another program, has not written down what he did.
+# What the scripts execute counts as well. A process that is killed, or executes another program, writes no counters.
 cover:
-	rm -rf coverage && mkdir -p coverage/tests coverage/stories && chmod 1777 coverage/stories
-	COVERDIR=$(CURDIR)/coverage/stories go test -count=1 -covermode=atomic -coverpkg=$(COVERED) ./... \
+	rm -rf coverage && mkdir -p coverage/tests coverage/scripts && chmod 1777 coverage/scripts
+	COVERDIR=$(CURDIR)/coverage/scripts go test -count=1 -covermode=atomic -coverpkg=$(COVERED) ./... \
 	  -args -test.gocoverdir=$(CURDIR)/coverage/tests >coverage/tests.log || { cat coverage/tests.log; exit 1; }
-	go tool covdata textfmt -pkg=$(COVERED) -i=coverage/tests,coverage/stories -o coverage/profile
-	@go tool covdata percent -pkg=$(COVERED) -i=coverage/tests,coverage/stories
+	go tool covdata textfmt -pkg=$(COVERED) -i=coverage/tests,coverage/scripts -o coverage/profile
+	@go tool covdata percent -pkg=$(COVERED) -i=coverage/tests,coverage/scripts
 	go tool cover -func coverage/profile | awk '/^total/ { print; exit $$3 + 0 < 85 }'
 
 bench: build

@@ -15,13 +15,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/start-server/start-server/internal/story"
+	"github.com/start-server/start-server/internal/scripttest"
 )
 
 // TestCompletion types into the real shells what a user types, and sees what they make of it.
 func TestCompletion(t *testing.T) {
 	dir := t.TempDir()
-	story.Build(t, dir, ".")
+	scripttest.Build(t, dir, ".")
 	write(t, filepath.Join(dir, "app.pid"), "")
 	write(t, filepath.Join(dir, "app file.pid"), "")
 	here, err := filepath.Abs("completion")

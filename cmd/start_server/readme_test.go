@@ -16,13 +16,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/start-server/start-server/internal/story"
+	"github.com/start-server/start-server/internal/scripttest"
 )
 
 // TestReadmeServers runs the servers that the README shows: each answers, is swapped, and stops in order.
 func TestReadmeServers(t *testing.T) {
 	bin := t.TempDir()
-	story.Build(t, bin, ".")
+	scripttest.Build(t, bin, ".")
 	dir := examples(t)
 	gunicorn := "import os\ndef app(environ, start):\n\tstart('200 OK', [])\n\treturn [b'hello from %d' % os.getpid()]\n"
 	write(t, filepath.Join(dir, "wsgi.py"), gunicorn)
@@ -69,7 +69,7 @@ func TestReadmeServers(t *testing.T) {
 // TestReadmeReady runs what the README shows of readiness.
 func TestReadmeReady(t *testing.T) {
 	bin := t.TempDir()
-	story.Build(t, bin, ".")
+	scripttest.Build(t, bin, ".")
 	dir := examples(t)
 	for name, worker := range map[string]string{
 		"shell":  "systemd-notify --ready; exec sleep 1000",

@@ -8,10 +8,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/start-server/start-server/internal/story"
+	"github.com/start-server/start-server/internal/scripttest"
 )
 
-// TestMain plays many stories at once: they wait for seconds to pass, most of the time.
+// TestMain runs more scripts at once than there are processors: most of the time they wait.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", "8"); err != nil {
@@ -20,12 +20,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestStories plays what a user sees: testdata/script, one story a file.
-func TestStories(t *testing.T) {
+// TestScripts runs testdata/script: what a user types and sees, one script a file.
+func TestScripts(t *testing.T) {
 	bin := t.TempDir()
-	if err := os.Chmod(filepath.Dir(bin), 0o755); err != nil { // some stories are played by another user
+	if err := os.Chmod(filepath.Dir(bin), 0o755); err != nil { // some scripts run as another user
 		t.Fatal(err)
 	}
-	story.Build(t, bin, ".", "../../testdata/worker")
-	testscript.Run(t, story.Params("../../testdata/script", bin))
+	scripttest.Build(t, bin, ".", "../../testdata/worker")
+	testscript.Run(t, scripttest.Params("../../testdata/script", bin))
 }

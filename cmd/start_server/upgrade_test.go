@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/start-server/start-server/internal/load"
-	"github.com/start-server/start-server/internal/story"
+	"github.com/start-server/start-server/internal/scripttest"
 )
 
 var upgrades = flag.Int("upgrades", 20, "how often TestReplace replaces the superdaemon")
@@ -183,7 +183,7 @@ func moment(last time.Duration) {
 func buildAll(t *testing.T) (bin string) {
 	t.Helper()
 	bin = t.TempDir()
-	story.Build(t, bin, ".", "../../testdata/worker")
+	scripttest.Build(t, bin, ".", "../../testdata/worker")
 	return bin
 }
 

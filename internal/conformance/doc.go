@@ -1,4 +1,4 @@
-// Package conformance holds the proof that this start_server does what the Perl original does: the same stories, the
-// same traces, the same servers under both. It is made of tests behind the build tag conformance; `make conformance`
-// runs them. They need the Debian packages that preflight_test.go names.
+// Package conformance compares this start_server with the Perl original: the same scripts, the same traces, the same
+// servers under both. It consists of tests with the build tag conformance; `make conformance` runs them. They need root
+// and the Debian packages that main_test.go lists.
 package conformance

@@ -21,23 +21,23 @@ import (
 
 // server is a program that people run under start_server.
 type server struct {
-	name    string
-	options []string // of start_server, of both
-	ours    []string // and of ours alone: the original has nothing of the kind
-	program []string // SERVERS stands for the folder with their files, DIR for the one of this run
-	ports   int      // 1, or 2 for one that listens twice
-	never   bool     // it must not lose a single request under ours
+	name     string
+	options  []string // of start_server, of both
+	ours     []string // and of ours alone: the original has nothing of the kind
+	program  []string // SERVERS stands for the directory with their files, DIR for the one of this run
+	ports    int      // 1, or 2 for one that listens twice
+	lossless bool     // it must not lose a request under ours
 }
 
 var servers = []server{
-	{name: "Starlet", program: words("plackup -s Starlet --max-workers=3 SERVERS/app.psgi"), never: true},
+	{name: "Starlet", program: words("plackup -s Starlet --max-workers=3 SERVERS/app.psgi"), lossless: true},
 	{name: "Starman", options: words("--signal-on-hup=QUIT --signal-on-term=QUIT"),
 		program: words("starman --workers=3 SERVERS/app.psgi")},
-	{name: "h2o", program: words("h2o -c DIR/h2o.conf"), ports: 2, never: true},
+	{name: "h2o", program: words("h2o -c DIR/h2o.conf"), ports: 2, lossless: true},
 	{name: "Net::Server::SS::PreFork", program: words("perl SERVERS/prefork.pl")},
 	{name: "gunicorn", ours: words("--socket-activation"),
 		program: words("gunicorn --workers=2 --chdir=SERVERS app:app")},
-	{name: "Go, listener/graceful", program: words("hello"), never: true},
+	{name: "Go, listener/graceful", program: words("hello"), lossless: true},
 	{name: "Python", program: words("/usr/bin/python3 SERVERS/worker.py")},
 }
 
@@ -48,10 +48,10 @@ const (
 	clients = 3 // for each port
 )
 
-// TestServers takes each server through ten HUPs under load, under both, and counts the requests that were lost.
+// TestServers takes each server through ten HUPs under load, under both, and counts the lost requests.
 //
 // The rule: a server that finishes what it has accepted loses none under ours. The others lose some by themselves when
-// they are told to go, more or fewer from run to run; ours may be above the original by what chance explains, three times the
+// they stop, more or fewer from run to run; ours may exceed the original by what chance explains, three times the
 // square root of the greater number.
 func TestServers(t *testing.T) {
 	t.Cleanup(func() { publish(t, lossTable()) })
@@ -62,7 +62,7 @@ func TestServers(t *testing.T) {
 				t.Parallel()
 				slot <- struct{}{}
 				defer func() { <-slot }()
-				servers[i].judge(t)
+				servers[i].test(t)
 			})
 		}
 	})
@@ -82,30 +82,30 @@ func lossTable() string {
 	return b.String()
 }
 
-func (s server) judge(t *testing.T) {
-	var theirs, mine load.Result
+func (s server) test(t *testing.T) {
+	var originalResult, oursResult load.Result
 	var both sync.WaitGroup
 	if s.ours == nil {
-		both.Go(func() { theirs = s.swap(t, original) })
+		both.Go(func() { originalResult = s.swap(t, original) })
 	}
-	both.Go(func() { mine = s.swap(t, ours) })
+	both.Go(func() { oursResult = s.swap(t, ours) })
 	both.Wait()
 	column := func(r load.Result) string { return fmt.Sprintf("%d of %d", r.Lost, r.Sent) }
-	left := column(theirs)
+	left := column(originalResult)
 	if s.ours != nil {
 		left = "not possible"
 	}
-	lost.Store(s.name, fmt.Sprintf("%-26s %-24s %s\n", s.name, left, column(mine)))
-	chance := 3 * int(math.Ceil(math.Sqrt(float64(max(mine.Lost, theirs.Lost)))))
+	lost.Store(s.name, fmt.Sprintf("%-26s %-24s %s\n", s.name, left, column(oursResult)))
+	chance := 3 * int(math.Ceil(math.Sqrt(float64(max(oursResult.Lost, originalResult.Lost)))))
 	switch {
-	case s.never && mine.Lost > 0:
-		t.Errorf("lost %s: %v", column(mine), mine.Errors)
-	case s.ours == nil && mine.Lost > theirs.Lost+chance:
-		t.Errorf("lost %s: %v; under the original %s: %v", column(mine), mine.Errors, left, theirs.Errors)
+	case s.lossless && oursResult.Lost > 0:
+		t.Errorf("lost %s: %v", column(oursResult), oursResult.Errors)
+	case s.ours == nil && oursResult.Lost > originalResult.Lost+chance:
+		t.Errorf("lost %s: %v; under the original %s: %v", column(oursResult), oursResult.Errors, left, originalResult.Errors)
 	}
 }
 
-// swap runs the server under the start_server in binDir, through all swaps, and tells what its clients saw.
+// swap runs the server under the start_server in binDir, through all swaps, and returns what its clients saw.
 func (s server) swap(t *testing.T, binDir string) load.Result {
 	dir := t.TempDir()
 	ports := make([]string, max(s.ports, 1))
@@ -119,8 +119,8 @@ func (s server) swap(t *testing.T, binDir string) load.Result {
 	}
 	d := newSuperdaemon(t, binDir, dir)
 	d.start(append(append(args, "--"), s.command(t, dir, ports)...)...)
-	d.awaitStatus(`^1:\d+\n$`)
-	d.awaitAnswer("127.0.0.1:" + ports[0])
+	d.waitStatus(`^1:\d+\n$`)
+	d.waitAnswer("127.0.0.1:" + ports[0])
 
 	ctx, stop := context.WithCancel(t.Context())
 	results := make(chan load.Result)
@@ -130,7 +130,7 @@ func (s server) swap(t *testing.T, binDir string) load.Result {
 	}
 	for n := range swaps {
 		d.signal("HUP")
-		d.awaitStatus(fmt.Sprintf(`^%d:\d+\n$`, n+2))
+		d.waitStatus(fmt.Sprintf(`^%d:\d+\n$`, n+2))
 	}
 	stop()
 	var total load.Result
@@ -167,8 +167,8 @@ func (s server) command(t *testing.T, dir string, ports []string) []string {
 	return command
 }
 
-// freePort finds a TCP port that nobody uses: h2o must know its number beforehand. It is below those that the system
-// gives to the clients of the other tests.
+// freePort returns an unused TCP port: h2o must know its number beforehand. It is below those that the system gives to
+// the clients of the other tests.
 func freePort(t *testing.T) string {
 	for range 100 {
 		port := strconv.Itoa(10000 + rand.IntN(20000))

@@ -18,17 +18,17 @@ import (
 	"github.com/start-server/start-server/internal/load"
 )
 
-// patience is how long a test waits for anything.
-const patience = 30 * time.Second
+// timeout is how long a test waits for anything.
+const timeout = 30 * time.Second
 
-// superdaemon is a start_server, ours or the original, that runs in a folder of its own with the files pid, status
+// superdaemon is a start_server, ours or the original, that runs in a directory of its own with the files pid, status
 // and log there.
 type superdaemon struct {
 	t      *testing.T
 	binDir string
 	dir    string
 	cmd    *exec.Cmd
-	ended  chan struct{}
+	exited chan struct{}
 }
 
 func newSuperdaemon(t *testing.T, binDir, dir string) *superdaemon {
@@ -52,17 +52,17 @@ func (d *superdaemon) run(args ...string) {
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
-	ended := make(chan struct{})
+	exited := make(chan struct{})
 	cmd := d.cmd
-	d.ended = ended
+	d.exited = exited
 	go func() {
 		cmd.Wait()
-		close(ended)
+		close(exited)
 	}()
 	d.t.Cleanup(func() { unix.Kill(-cmd.Process.Pid, unix.SIGKILL) })
 }
 
-// command is one that runs in the folder, with the programs beside start_server in PATH.
+// command runs in the directory, with the programs beside start_server in PATH.
 func (d *superdaemon) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = d.dir
@@ -78,20 +78,20 @@ func (d *superdaemon) signal(name string) {
 	}
 }
 
-// stop ends it with TERM; it must end without an error.
+// stop sends TERM and waits for exit status 0.
 func (d *superdaemon) stop() {
 	d.signal("TERM")
-	d.awaitEnd()
+	d.waitExit()
 }
 
-func (d *superdaemon) awaitEnd() {
+func (d *superdaemon) waitExit() {
 	select {
-	case <-d.ended:
+	case <-d.exited:
 		if !d.cmd.ProcessState.Success() {
 			d.t.Errorf("%s: %v; its log:\n%s", d.binDir, d.cmd.ProcessState, d.read("log"))
 		}
-	case <-time.After(patience):
-		d.t.Errorf("%s does not end; its log:\n%s", d.binDir, d.read("log"))
+	case <-time.After(timeout):
+		d.t.Errorf("%s does not exit; its log:\n%s", d.binDir, d.read("log"))
 	}
 }
 
@@ -100,15 +100,15 @@ func (d *superdaemon) read(name string) string {
 	return string(text)
 }
 
-func (d *superdaemon) awaitStatus(pattern string) { d.await("status", pattern) }
+func (d *superdaemon) waitStatus(pattern string) { d.waitMatch("status", pattern) }
 
-func (d *superdaemon) await(name, pattern string) {
+func (d *superdaemon) waitMatch(name, pattern string) {
 	wanted := regexp.MustCompile(pattern)
 	d.until(func() bool { return wanted.MatchString(d.read(name)) }, name+" matches "+pattern)
 }
 
-// awaitAnswer waits until somebody serves at the TCP address: a server may take longer than the interval.
-func (d *superdaemon) awaitAnswer(address string) {
+// waitAnswer waits until the TCP address answers: a server may take longer than the interval.
+func (d *superdaemon) waitAnswer(address string) {
 	d.until(func() bool {
 		ctx, stop := context.WithCancel(context.Background())
 		defer stop()
@@ -120,9 +120,9 @@ func (d *superdaemon) awaitAnswer(address string) {
 }
 
 func (d *superdaemon) until(condition func() bool, what string) {
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(timeout); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			d.t.Fatalf("%s: never came to pass: %s; status:\n%s\nlog:\n%s", d.binDir, what, d.read("status"),
+			d.t.Fatalf("%s: timed out: %s; status:\n%s\nlog:\n%s", d.binDir, what, d.read("status"),
 				strings.TrimSpace(d.read("log")))
 		}
 	}

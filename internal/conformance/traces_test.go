@@ -8,52 +8,51 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"github.com/start-server/start-server/internal/story"
+	"github.com/start-server/start-server/internal/scripttest"
 )
 
-// TestTraces plays each scenario under both at once and compares what is left behind, line by line: the log, the
-// workers' environments, descriptors and signals in order, the status file at several moments, exit statuses. One that
-// is marked as a difference must differ.
+// TestTraces runs each scenario under both at once and compares what is left behind, line by line: the log, the
+// workers' environments, descriptors and signals in order, the status file at several moments, exit statuses. Without a
+// mark there must be no difference; what a mark asks for is in scripttest.Header.
 func TestTraces(t *testing.T) {
 	files := scenarios(t)
-	var theirs, mine map[string]outcome
+	var originals, oursOutcomes map[string]outcome
 	var both sync.WaitGroup
-	both.Go(func() { theirs = perform(t, files, original, 20*time.Second) })
-	both.Go(func() { mine = perform(t, files, ours, 20*time.Second) })
+	both.Go(func() { originals = runScripts(t, files, original, scriptTimeout) })
+	both.Go(func() { oursOutcomes = runScripts(t, files, ours, scriptTimeout) })
 	both.Wait()
-	performAgain(t, files, theirs)
+	runFailedAgain(t, files, originals)
 	for _, file := range files {
 		name := name(file)
-		marks, err := story.ReadMarks(file)
+		h, err := scripttest.ReadHeader(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Run(name, func(t *testing.T) {
-			compare(t, theirs[name], mine[name], marks.Differs)
+			compareTraces(t, originals[name], oursOutcomes[name], h)
 		})
 	}
 }
 
-func compare(t *testing.T, theirs, mine outcome, differs string) {
-	if !theirs.passed {
-		t.Errorf("the original cannot play it:\n%s", theirs.log)
+func compareTraces(t *testing.T, original, ours outcome, h scripttest.Header) {
+	if !original.passed {
+		t.Errorf("the original fails:\n%s", original.log)
 	}
-	if !mine.passed {
-		t.Errorf("ours cannot play it:\n%s", mine.log)
+	if !ours.passed {
+		t.Errorf("ours fails:\n%s", ours.log)
 	}
-	difference := cmp.Diff(trace(t, theirs.dir), trace(t, mine.dir))
+	difference := cmp.Diff(trace(t, original.dir), trace(t, ours.dir))
 	switch {
-	case differs == "" && difference != "":
+	case h.Differs != "" && difference == "":
+		t.Errorf("no difference, not even %q", h.Differs)
+	case h == (scripttest.Header{}) && difference != "":
 		t.Errorf("-original +ours:\n%s", difference)
-	case differs != "" && difference == "":
-		t.Errorf("no difference, not even %q", differs)
-	case differs != "":
-		t.Logf("differs: %s\n-original +ours:\n%s", differs, difference)
+	case difference != "":
+		t.Logf("%s\n-original +ours:\n%s", mark(h), difference)
 	}
 }
 

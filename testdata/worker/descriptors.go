@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptors lists what the worker was born with, one line for each descriptor. Nothing inherited can have the
-// close-on-exec flag, so whatever has it was opened by the Go runtime and is left out.
+// descriptors lists what the worker inherited, one line for each descriptor. An inherited descriptor cannot have the
+// close-on-exec flag: what has it was opened by the Go runtime and is left out.
 func descriptors() string {
 	var b strings.Builder
 	for fd := range 256 {
@@ -26,7 +26,7 @@ func describe(fd int) string {
 	socktype, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
 		name, _ := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
-		if kind, _, ok := strings.Cut(name, ":["); ok { // pipe:[1234]: the number says nothing
+		if kind, _, ok := strings.Cut(name, ":["); ok { // pipe:[1234]: the number is arbitrary
 			return kind
 		}
 		return name

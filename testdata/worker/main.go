@@ -1,6 +1,6 @@
-// Command worker is the server that the stories run under start_server, ours or the original. It serves on every
-// socket named in SERVER_STARTER_PORT and can be told to misbehave: everything it waits for is a file that appears,
-// so that a story decides when things happen and never sleeps.
+// Command worker is the server that the test scripts run under start_server, ours or the original. It serves on every
+// socket named in SERVER_STARTER_PORT and has flags to misbehave: everything it waits for is a file that appears, so
+// that a script decides when things happen and never sleeps.
 package main
 
 import (
@@ -24,9 +24,9 @@ var (
 	reportDir = flag.String("report", "", "write `DIR`/GENERATION.env, .fds, .signals and DIR/addr.1, addr.2 and so on")
 	failIf    = flag.String("fail-if", "", "exit at once, with --status or 1, if `FILE` exists")
 	hold      = flag.String("hold", "", "do not serve before `FILE` exists")
-	linger    = flag.String("linger", "", "when told to stop, live on until `FILE` exists")
+	linger    = flag.String("linger", "", "keep running after a signal to stop until `FILE` exists")
 	ignore    = flag.String("ignore", "", "record these `SIGNALS` (TERM,HUP) but do not stop")
-	ready     = flag.Bool("ready", false, "say READY=1 on $NOTIFY_SOCKET when serving")
+	ready     = flag.Bool("ready", false, "send READY=1 to $NOTIFY_SOCKET when serving")
 	status    = flag.Int("status", 0, "exit status")
 )
 
@@ -42,28 +42,28 @@ func main() {
 	report("env", environment())
 	report("fds", descriptors())
 	stopped := make(chan struct{})
-	go obey(signals, stopped)
-	if await(*hold, stopped) {
+	go handle(signals, stopped)
+	if waitFile(*hold, stopped) {
 		stop := serve()
 		if *ready {
-			sayReady()
+			notifyReady()
 		}
 		<-stopped
 		stop()
 	}
-	await(*linger, nil)
+	waitFile(*linger, nil)
 	os.Exit(*status)
 }
 
-// obey records every signal, for as long as the process lives, and closes stopped at the first one that is not ignored.
-func obey(signals <-chan os.Signal, stopped chan<- struct{}) {
-	deaf := strings.Split(*ignore, ",")
+// handle records every signal while the process runs, and closes stopped at the first one that is not ignored.
+func handle(signals <-chan os.Signal, stopped chan<- struct{}) {
+	ignored := strings.Split(*ignore, ",")
 	seen, once := "", false
 	for s := range signals {
 		name := strings.TrimPrefix(unix.SignalName(s.(syscall.Signal)), "SIG")
 		seen += name + "\n"
 		report("signals", seen)
-		if !once && !slices.Contains(deaf, name) {
+		if !once && !slices.Contains(ignored, name) {
 			once = true
 			close(stopped)
 		}
@@ -116,8 +116,8 @@ func echo(conn net.PacketConn) {
 	}
 }
 
-// sayReady speaks sd_notify(3).
-func sayReady() {
+// notifyReady sends READY=1, as sd_notify(3).
+func notifyReady() {
 	conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
 	must(err)
 	_, err = conn.Write([]byte("READY=1"))
@@ -130,11 +130,11 @@ func environment() string {
 	return strings.Join(env, "\n") + "\n"
 }
 
-// await waits until the file exists (true) or given up is closed (false). No file: nothing to wait for.
-func await(file string, givenUp <-chan struct{}) bool {
+// waitFile waits until the file exists (true) or giveUp is closed (false). Without a file it returns true at once.
+func waitFile(file string, giveUp <-chan struct{}) bool {
 	for file != "" && !exists(file) {
 		select {
-		case <-givenUp:
+		case <-giveUp:
 			return false
 		case <-time.After(5 * time.Millisecond):
 		}
@@ -149,7 +149,7 @@ func exists(file string) bool {
 
 func report(kind, text string) { write(generation+"."+kind, text) }
 
-// write replaces a file of the report as a whole: whoever waits for it never sees half of it.
+// write replaces a file of the report atomically: a script that waits for it never sees half of it.
 func write(name, text string) {
 	if *reportDir == "" {
 		return

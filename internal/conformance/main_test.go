@@ -1,0 +1,132 @@
+//go:build conformance
+
+package conformance
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// original and ours are directories with a start_server in each, and everything else that the scripts run.
+var original, ours string
+
+var (
+	originalFlag = flag.String("original", "/usr/bin/start_server", "the Perl original")
+	onlyFlag     = flag.String("only", "*", "run only the scripts and traces that match this pattern")
+	tablesFlag   = flag.String("tables", "", "append the tables to this file, as go test hides what passes")
+	oursFlag     = flag.String("ours", "", "the start_server to test; empty: build it")
+)
+
+// publish logs a table and appends it to the file of -tables.
+func publish(t *testing.T, table string) {
+	t.Log("\n" + table)
+	if *tablesFlag == "" {
+		return
+	}
+	f, err := os.OpenFile(*tablesFlag, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err == nil {
+		_, err = f.WriteString(table + "\n")
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// need is a Debian package and a file that shows whether it is installed.
+type need struct{ pkg, file string }
+
+var needs = []need{
+	{"libserver-starter-perl", "/usr/bin/start_server"},
+	{"starlet", "/usr/share/perl5/Starlet/Server.pm"},
+	{"starman", "/usr/bin/starman"},
+	{"libnet-server-ss-prefork-perl", "/usr/share/perl5/Net/Server/SS/PreFork.pm"},
+	{"h2o", "/usr/bin/h2o"},
+	{"gunicorn", "/usr/bin/gunicorn"},
+	{"python3", "/usr/bin/python3"},
+	{"procps", "/usr/bin/ps"},
+	{"util-linux", "/usr/bin/flock"},
+	{"libplack-perl", "/usr/bin/plackup"}, // the README's servers, completion in the shells
+	{"nodejs", "/usr/bin/node"},
+	{"ruby", "/usr/bin/ruby"},
+	{"puma", "/usr/bin/puma"},
+	{"systemd", "/usr/bin/systemd-notify"},
+	{"zsh", "/usr/bin/zsh"},
+	{"fish", "/usr/bin/fish"},
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := checkNeeds(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	dir, err := os.MkdirTemp("/tmp", "same")
+	if err == nil {
+		err = build(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+// checkNeeds lists everything that is missing, and the command that installs it.
+func checkNeeds() error {
+	var missing []string
+	for _, n := range needs {
+		if _, err := os.Stat(n.file); err != nil {
+			missing = append(missing, n.pkg)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("conformance: missing packages: %[1]s\ninstall them: apt-get install -y --no-install-recommends %[1]s",
+			strings.Join(missing, " "))
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("conformance: must run as root: the tests as PID 1 need unshare(1)")
+	}
+	return nil
+}
+
+func TestCheckNeeds(t *testing.T) {
+	defer func(all []need) { needs = all }(needs)
+	needs = append([]need{{"no-such-package", "/no/such/file"}, {"nor-this", "/no/such/file"}}, needs...)
+	want := "conformance: missing packages: no-such-package nor-this\n" +
+		"install them: apt-get install -y --no-install-recommends no-such-package nor-this"
+	if err := checkNeeds(); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// build fills dir/original and dir/ours.
+func build(dir string) error {
+	original, ours = filepath.Join(dir, "original"), filepath.Join(dir, "ours")
+	for binDir, program := range map[string]string{original: *originalFlag, ours: *oursFlag} {
+		args := []string{"build", "-o", binDir + "/", "../../testdata/worker", "../../testdata/hello"}
+		if program == "" {
+			args = append(args, "../../cmd/start_server")
+		}
+		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+		}
+		if program != "" {
+			if _, err := os.Stat(program); err != nil {
+				return err
+			}
+			if err := os.Symlink(program, filepath.Join(binDir, "start_server")); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,158 @@
+//go:build conformance
+
+package conformance
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestMixedVersions uses the commands of one with the superdaemons of the other, as during a migration.
+func TestMixedVersions(t *testing.T) {
+	for _, mix := range []struct{ name, superdaemon, commands string }{
+		{"the original's --restart and --stop on ours", ours, original},
+		{"our --restart and --stop on the original", original, ours},
+	} {
+		t.Run(mix.name, func(t *testing.T) {
+			t.Parallel()
+			d := newSuperdaemon(t, mix.superdaemon, t.TempDir())
+			d.start("--path=app.sock", "--", "worker", "--linger=leave")
+			d.waitStatus(`\A1:\d+\n\z`)
+
+			restart := d.command(mix.commands+"/start_server", "--restart", "--pid-file=pid", "--status-file=status")
+			exited := start(t, restart)
+			d.waitStatus(`\A1:\d+\n2:\d+\n\z`)
+			select {
+			case <-exited:
+				t.Error("--restart returned while the old worker was there")
+			case <-time.After(1500 * time.Millisecond): // it looks once a second
+			}
+			run(t, d.command("touch", "leave"))
+			waitSuccess(t, exited, restart)
+			d.waitStatus(`\A2:\d+\n\z`)
+
+			run(t, d.command(mix.commands+"/start_server", "--stop", "--pid-file=pid"))
+			d.waitExit()
+			if left := d.read("pid") + d.read("status"); left != "" {
+				t.Errorf("left behind: %q", left)
+			}
+		})
+	}
+}
+
+// TestMigration puts one superdaemon in the place of the other, with the same unix path, pid file and status file.
+func TestMigration(t *testing.T) {
+	for _, m := range []struct{ name, before, after, signal string }{
+		{"the original is stopped and ours started", original, ours, "TERM"},
+		{"ours is stopped and the original started", ours, original, "TERM"},
+		{"the original was killed and ours started", original, ours, "KILL"},
+		{"ours was killed and the original started", ours, original, "KILL"},
+	} {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			before := newSuperdaemon(t, m.before, dir)
+			before.start("--path=app.sock", "--", "worker")
+			before.waitStatus(`\A1:\d+\n\z`)
+			before.signal(m.signal)
+			<-before.exited
+
+			after := newSuperdaemon(t, m.after, dir)
+			after.start("--path=app.sock", "--", "worker", "--report=report")
+			after.waitMatch("report/1.env", "SERVER_STARTER_PORT=app.sock=")
+			after.waitStatus(`\A1:\d+\n\z`)
+			if got, want := after.read("pid"), fmt.Sprintln(after.cmd.Process.Pid); got != want {
+				t.Errorf("pid file: %q, want %q", got, want)
+			}
+			removed := strings.Contains(after.read("log"), "removing existing socket file:app.sock")
+			if removed != (m.signal == "KILL") {
+				t.Errorf("log:\n%s", after.read("log"))
+			}
+			after.signal("HUP")
+			after.waitStatus(`\A2:\d+\n\z`)
+			after.stop()
+		})
+	}
+}
+
+// TestPID1 runs ours as PID 1 of a namespace, as in a container: with orphans that exit and one that stays.
+func TestPID1(t *testing.T) {
+	d := newSuperdaemon(t, ours, t.TempDir())
+	d.run("unshare", "--pid", "--fork", "--mount-proc", d.binDir+"/start_server", "--path=app.sock",
+		"--pid-file=pid", "--status-file=status", "--", "sh", "-c",
+		`(sleep 1000 &); (sh -c "exit 3" &); (sh -c "until [ -e go ]; do sleep 0.01; done" &); exec worker`)
+	d.waitStatus(`\A1:\d+\n\z`)
+	if got := d.read("pid"); got != "1\n" {
+		t.Fatalf("pid %q, want 1", got)
+	}
+	first := child(t, d.cmd.Process.Pid)
+	for n := 2; n <= 4; n++ {
+		unix.Kill(first, unix.SIGHUP)
+		d.waitStatus(fmt.Sprintf(`\A%d:\d+\n\z`, n))
+	}
+	run(t, d.command("touch", "go"))
+	d.until(func() bool { return zombies(t, first) == 0 }, "no zombies")
+	unix.Kill(first, unix.SIGTERM)
+	d.waitExit()
+	log := d.read("log")
+	if strings.Count(log, " died, status:0\n") != 4 || strings.Count(log, " died") != 4 { // four workers, no orphan
+		t.Errorf("log:\n%s", log)
+	}
+}
+
+// child returns the only child of a process.
+func child(t *testing.T, pid int) (child int) {
+	out, err := exec.Command("ps", "-o", "pid=", "--ppid", fmt.Sprint(pid)).Output()
+	if err == nil {
+		_, err = fmt.Sscan(string(out), &child)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return child
+}
+
+func zombies(t *testing.T, parent int) int {
+	out, err := exec.Command("ps", "-o", "stat=", "--ppid", fmt.Sprint(parent)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count("\n"+string(out), "\nZ")
+}
+
+func run(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	waitSuccess(t, start(t, cmd), cmd)
+}
+
+// start starts a command; the channel is closed when it has exited.
+func start(t *testing.T, cmd *exec.Cmd) <-chan struct{} {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() {
+		cmd.Wait()
+		close(exited)
+	}()
+	t.Cleanup(func() { cmd.Process.Kill() })
+	return exited
+}
+
+func waitSuccess(t *testing.T, exited <-chan struct{}, cmd *exec.Cmd) {
+	t.Helper()
+	select {
+	case <-exited:
+		if !cmd.ProcessState.Success() {
+			t.Errorf("%s: %v", cmd, cmd.ProcessState)
+		}
+	case <-time.After(timeout):
+		t.Errorf("%s does not exit", cmd)
+	}
+}

@@ -1,0 +1,97 @@
+//go:build conformance
+
+package conformance
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/start-server/start-server/internal/scripttest"
+)
+
+const (
+	scriptTimeout  = 20 * time.Second
+	failureTimeout = 6 * time.Second // for scripts that are expected to fail
+)
+
+// TestScripts runs each script under both and prints which passed. Ours must pass them all, and the original those that
+// have no mark; what a mark asks for is in scripttest.Header.
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("../../testdata/script/" + *onlyFlag + ".txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no scripts: ", err)
+	}
+	headers := map[string]scripttest.Header{}
+	var same, different []string
+	for _, file := range files {
+		h, err := scripttest.ReadHeader(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		headers[name(file)] = h
+		if h == (scripttest.Header{}) {
+			same = append(same, file)
+		} else {
+			different = append(different, file)
+		}
+	}
+	var originals, failures, oursOutcomes map[string]outcome
+	var both sync.WaitGroup
+	both.Go(func() { originals = runScripts(t, same, original, scriptTimeout) })
+	both.Go(func() { failures = runScripts(t, different, original, failureTimeout) })
+	both.Go(func() { oursOutcomes = runScripts(t, files, ours, scriptTimeout) })
+	both.Wait()
+	runFailedAgain(t, same, originals)
+	maps.Copy(originals, failures)
+	for _, file := range files {
+		n := name(file)
+		checkOutcomes(t, n, headers[n], originals[n], oursOutcomes[n])
+	}
+	publish(t, outcomeTable(files, headers, originals, oursOutcomes))
+}
+
+func name(file string) string { return strings.TrimSuffix(filepath.Base(file), ".txtar") }
+
+func checkOutcomes(t *testing.T, name string, h scripttest.Header, original, ours outcome) {
+	if !ours.passed {
+		t.Errorf("%s: ours fails:\n%s", name, ours.log)
+	}
+	switch {
+	case h.Differs != "" && original.passed:
+		t.Errorf("%s: the original passes, so there is no difference %q", name, h.Differs)
+	case h.Beyond && original.passed:
+		t.Errorf("%s: the original passes, so this is not beyond it", name)
+	case h == (scripttest.Header{}) && !original.passed:
+		t.Errorf("%s: the original fails:\n%s", name, original.log)
+	}
+}
+
+func outcomeTable(files []string, headers map[string]scripttest.Header, originals, ours map[string]outcome) string {
+	var b strings.Builder
+	row := func(cells ...any) { fmt.Fprintf(&b, "%-32v %-9v %-5v %v\n", cells...) }
+	row("script", "original", "ours", "")
+	slices.Sort(files)
+	for _, file := range files {
+		n := name(file)
+		row(n, originals[n], ours[n], mark(headers[n]))
+	}
+	return b.String()
+}
+
+func mark(h scripttest.Header) string {
+	switch {
+	case h.Differs != "":
+		return "differs: " + h.Differs
+	case h.MayDiffer != "":
+		return "may differ: " + h.MayDiffer
+	case h.Beyond:
+		return "beyond"
+	}
+	return ""
+}
