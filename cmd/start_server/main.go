@@ -4,10 +4,16 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"time"
+
+	"github.com/start-server/start-server/starter"
 )
 
 func main() {
@@ -20,4 +26,49 @@ func main() {
 func reduceFootprint() {
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(10)
+}
+
+// run is the command: it returns the exit status.
+func run(argv []string, stdout, stderr io.Writer) int {
+	err := execute(argv, stdout, stderr)
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errUsage): // told already
+		fmt.Fprintln(stderr, "Try 'start_server --help' for more information.")
+	case errors.Is(err, starter.ErrStartFailed): // told already
+	default:
+		fmt.Fprintf(stderr, "start_server: %v\n", err)
+	}
+	return 1
+}
+
+func execute(argv []string, stdout, stderr io.Writer) error {
+	if completing() {
+		return complete(argv, stdout)
+	}
+	o, program, err := parse(argv, stderr)
+	if err != nil {
+		return err
+	}
+	switch {
+	case o.About.Help:
+		return writeHelp(stdout)
+	case o.About.Version:
+		fmt.Fprintln(stdout, version)
+		return starter.AnswerUpgradeCheck(stdout, func(argv []string) (starter.Config, error) { return configOf(argv, stderr) })
+	case o.Control.Restart:
+		control, err := o.control(stderr)
+		if err != nil {
+			return err
+		}
+		return control.Restart(context.Background())
+	case o.Control.Stop:
+		return starter.Control{PIDFile: o.Files.PIDFile}.Stop(stderr)
+	}
+	config, err := o.config(program)
+	if err != nil {
+		return err
+	}
+	return starter.Run(context.Background(), config)
 }

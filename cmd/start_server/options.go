@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,40 +20,69 @@ import (
 // version is that of this program; the behaviour is that of Server::Starter 0.35.
 const version = "1.0.0"
 
-// options are those of the original, in its order, and then our own, which are marked
-// no-abbrev: they take no part in abbreviation.
+// options are all options, in the sections of --help. Within a section those of the original come
+// first, in its order. The others are marked no-abbrev: they take no part in abbreviation, so that
+// what the original understands keeps its meaning.
 type options struct {
-	Ports               []string   `long:"port" unquote:"false" value-name:"(port|host:port|port=fd|host:port=fd)" description:"TCP port to listen to, at 0.0.0.0 where no host is given; [addr]:port for IPv6. With fd the socket is placed at that descriptor. A u before the port number (u443) means UDP. Repeatable (default: none)"`
-	Paths               []string   `long:"path" unquote:"false" value-name:"path" description:"unix socket to listen to, mode 0777. Repeatable (default: none)"`
-	Dir                 string     `long:"dir" unquote:"false" value-name:"path" description:"the program runs there (default: where start_server was started)"`
-	Interval            int        `long:"interval" default:"1" default-mask:"-" value-name:"seconds" description:"a new worker that is alive after so long has started; a failing one is retried once per interval (default: 1)"`
-	SignalOnHUP         signalName `long:"signal-on-hup" unquote:"false" value-name:"SIGNAL" description:"what old workers get after a HUP (default: TERM)"`
-	SignalOnTERM        signalName `long:"signal-on-term" unquote:"false" value-name:"SIGNAL" description:"what workers get after a TERM (default: TERM)"`
-	PIDFile             string     `long:"pid-file" unquote:"false" value-name:"file" description:"holds the pid, locked as long as start_server lives (default: none)"`
-	StatusFile          string     `long:"status-file" unquote:"false" value-name:"file" description:"holds a line generation:pid for each worker that has started (default: none)"`
-	EnvDir              string     `long:"envdir" unquote:"false" value-name:"dir" description:"each file in it is a variable for the workers, read before every start (default: $ENVDIR)"`
-	LogFile             string     `long:"log-file" unquote:"false" value-name:"(file|\"| cmd args\")" description:"standard output and error of start_server and workers are appended to the file, opened anew at HUP, or go to the command (default: they stay)"`
-	Daemonize           bool       `long:"daemonize" description:"detach from the terminal; must come with --log-file"`
-	AutoRestart         bool       `long:"enable-auto-restart" description:"restart by time (default: $ENABLE_AUTO_RESTART)"`
-	AutoRestartInterval *int       `long:"auto-restart-interval" value-name:"seconds" description:"how often (default: $AUTO_RESTART_INTERVAL, else 360)"`
-	KillOldDelay        *int       `long:"kill-old-delay" value-name:"seconds" description:"wait so long between the start of a new worker and the signal to the old ones (default: $KILL_OLD_DELAY, else 5 with --enable-auto-restart, else 0)"`
-	Backlog             int        `long:"backlog" value-name:"size" description:"connections that may wait to be accepted (default: SOMAXCONN)"`
-	Restart             bool       `long:"restart" description:"with --pid-file and --status-file: send HUP to a running start_server and return when the old generations are gone"`
-	Stop                bool       `long:"stop" description:"with --pid-file: send TERM to a running start_server and return when it is gone"`
-	Help                bool       `long:"help" description:"print this and exit"`
-	Version             bool       `long:"version" description:"print the version and exit"`
+	Sockets   socketOptions    `group:"Sockets"`
+	Workers   workerOptions    `group:"Starting and stopping"`
+	Files     fileOptions      `group:"Files and logging"`
+	Readiness readinessOptions `group:"Readiness and systemd"`
+	Control   controlOptions   `group:"Controlling a running start_server"`
+	About     aboutOptions     `group:"Help"`
+}
 
-	ReadyTimeout     *int `long:"ready-timeout" no-abbrev:"yes" value-name:"seconds" description:"a new worker has started when it says READY=1 on $NOTIFY_SOCKET, sd_notify(3), and has failed when it does not in so long (default: --interval decides)"`
-	KillTimeout      *int `long:"kill-timeout" no-abbrev:"yes" value-name:"seconds" description:"a worker that still lives so long after it was told to stop gets KILL (default: nobody is killed)"`
-	SocketActivation bool `long:"socket-activation" no-abbrev:"yes" description:"hand the sockets on by sd_listen_fds(3) as well: LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES"`
-	RestartTimeout   *int `long:"restart-timeout" no-abbrev:"yes" value-name:"seconds" description:"with --restart: give up waiting after so long (default: never)"`
+type socketOptions struct {
+	Ports   []string `long:"port" unquote:"false" value-name:"ADDR" description:"listen on a TCP port: PORT (on 0.0.0.0), HOST:PORT or [IPV6]:PORT; uPORT is a UDP port. With =FD after it, the worker gets the socket at that descriptor. Repeatable (default: none)"`
+	Paths   []string `long:"path" unquote:"false" value-name:"PATH" description:"listen on a unix socket, created with mode 0777. Repeatable (default: none)"`
+	Backlog int      `long:"backlog" value-name:"SIZE" description:"how many connections can wait to be accepted (default: SOMAXCONN)"`
+}
+
+type workerOptions struct {
+	Dir                 string     `long:"dir" unquote:"false" value-name:"DIR" description:"run the program in this directory (default: where start_server was started)"`
+	Interval            int        `long:"interval" default:"1" default-mask:"-" value-name:"SECONDS" description:"a new worker has started if it is still running after this many seconds; failed starts are retried once per interval (default: 1)"`
+	SignalOnHUP         signalName `long:"signal-on-hup" unquote:"false" value-name:"SIGNAL" description:"stop old workers with this signal after a HUP (default: TERM)"`
+	SignalOnTERM        signalName `long:"signal-on-term" unquote:"false" value-name:"SIGNAL" description:"stop workers with this signal after a TERM (default: TERM)"`
+	AutoRestart         bool       `long:"enable-auto-restart" description:"restart workers periodically (default: $ENABLE_AUTO_RESTART)"`
+	AutoRestartInterval *int       `long:"auto-restart-interval" value-name:"SECONDS" description:"seconds between automatic restarts (default: $AUTO_RESTART_INTERVAL, else 360)"`
+	KillOldDelay        *int       `long:"kill-old-delay" value-name:"SECONDS" description:"stop old workers this many seconds after a new one has started (default: $KILL_OLD_DELAY, else 5 with --enable-auto-restart, else 0)"`
+	KillTimeout         *int       `long:"kill-timeout" no-abbrev:"yes" value-name:"SECONDS" description:"send SIGKILL to a worker still running this many seconds after being told to stop (default: never)"`
+}
+
+type fileOptions struct {
+	PIDFile    string `long:"pid-file" unquote:"false" value-name:"FILE" description:"write the process id to this file and keep it locked (default: none)"`
+	StatusFile string `long:"status-file" unquote:"false" value-name:"FILE" description:"write a line GENERATION:PID to this file for each worker that has started (default: none)"`
+	EnvDir     string `long:"envdir" unquote:"false" value-name:"DIR" description:"set an environment variable for each file in this directory, read before every start (default: $ENVDIR)"`
+	LogFile    string `long:"log-file" unquote:"false" value-name:"FILE" description:"append the output of start_server and the workers to this file, reopened on HUP; \"| COMMAND\" pipes it to a command (default: standard output and error)"`
+	Daemonize  bool   `long:"daemonize" description:"run in the background; requires --log-file"`
+}
+
+type readinessOptions struct {
+	ReadyTimeout     *int `long:"ready-timeout" no-abbrev:"yes" value-name:"SECONDS" description:"a new worker has started when it sends READY=1 to $NOTIFY_SOCKET, see sd_notify(3), and has failed if it does not within this many seconds (default: --interval decides)"`
+	SocketActivation bool `long:"socket-activation" no-abbrev:"yes" description:"pass the sockets by LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES as well, see sd_listen_fds(3)"`
+}
+
+type controlOptions struct {
+	Restart        bool `long:"restart" description:"send HUP to a running start_server and wait until the old workers are gone; requires --pid-file and --status-file"`
+	Stop           bool `long:"stop" description:"send TERM to a running start_server and wait until it is gone; requires --pid-file"`
+	RestartTimeout *int `long:"restart-timeout" no-abbrev:"yes" value-name:"SECONDS" description:"with --restart, give up after this many seconds (default: never)"`
+}
+
+type aboutOptions struct {
+	Help    bool `long:"help" description:"print this help and exit"`
+	Version bool `long:"version" description:"print the version and exit"`
 }
 
 // getoptOptions are the same options as the original's parser sees them.
-func getoptOptions() (list []getopt.Option) {
-	t := reflect.TypeFor[options]()
+func getoptOptions() []getopt.Option { return getoptFields(reflect.TypeFor[options]()) }
+
+func getoptFields(t reflect.Type) (list []getopt.Option) {
 	for i := range t.NumField() {
 		field := t.Field(i)
+		if field.Type.Kind() == reflect.Struct {
+			list = append(list, getoptFields(field.Type)...)
+			continue
+		}
 		kind := getopt.String
 		switch field.Type {
 		case reflect.TypeFor[bool]():
@@ -70,77 +98,31 @@ func getoptOptions() (list []getopt.Option) {
 // errUsage says that what was wrong with the command line was told.
 var errUsage = errors.New("usage")
 
-// parse reads the command line: getopt has the manners, go-flags the options.
-func parse(argv []string, stderr io.Writer) (o options, parser *flags.Parser, program []string, err error) {
+// parse reads the command line: getopt applies the rules of the original's parser, go-flags
+// stores the values.
+func parse(argv []string, stderr io.Writer) (o options, program []string, err error) {
 	words, program, complaints := getopt.Parse(getoptOptions(), argv)
 	for _, complaint := range complaints {
 		fmt.Fprintln(stderr, complaint)
 	}
 	if len(complaints) > 0 {
-		return o, nil, nil, errUsage
+		return o, nil, errUsage
 	}
-	parser, err = newParser(&o)
+	parser, err := newParser(&o)
 	if err == nil {
 		_, err = parser.ParseArgs(words)
 	}
-	return o, parser, program, err
+	return o, program, err
 }
 
 func newParser(o *options) (*flags.Parser, error) {
 	parser := flags.NewNamedParser("start_server", flags.PassDoubleDash)
-	parser.Usage = "[options] -- server-prog server-arg1 server-arg2 ..."
 	_, err := parser.AddGroup("Options", "", o)
 	return parser, err
 }
 
-// run is the command: it returns the exit status.
-func run(argv []string, stdout, stderr io.Writer) int {
-	err := execute(argv, stdout, stderr)
-	switch {
-	case err == nil:
-		return 0
-	case errors.Is(err, errUsage): // told already
-		fmt.Fprintln(stderr, "start_server --help lists the options")
-	case errors.Is(err, starter.ErrStartFailed): // told already
-	default:
-		fmt.Fprintf(stderr, "start_server: %v\n", err)
-	}
-	return 1
-}
-
-func execute(argv []string, stdout, stderr io.Writer) error {
-	if completing() {
-		return complete(argv, stdout)
-	}
-	o, parser, program, err := parse(argv, stderr)
-	if err != nil {
-		return err
-	}
-	switch {
-	case o.Help:
-		parser.WriteHelp(stdout)
-		return nil
-	case o.Version:
-		fmt.Fprintln(stdout, version)
-		return starter.AnswerUpgradeCheck(stdout, func(argv []string) (starter.Config, error) { return configOf(argv, stderr) })
-	case o.Restart:
-		control, err := o.control(stderr)
-		if err != nil {
-			return err
-		}
-		return control.Restart(context.Background())
-	case o.Stop:
-		return starter.Control{PIDFile: o.PIDFile}.Stop(stderr)
-	}
-	config, err := o.config(program)
-	if err != nil {
-		return err
-	}
-	return starter.Run(context.Background(), config)
-}
-
 func configOf(argv []string, stderr io.Writer) (starter.Config, error) {
-	o, _, program, err := parse(argv, stderr)
+	o, program, err := parse(argv, stderr)
 	if err != nil {
 		return starter.Config{}, err
 	}
@@ -149,8 +131,17 @@ func configOf(argv []string, stderr io.Writer) (starter.Config, error) {
 
 func (o options) config(program []string) (starter.Config, error) {
 	c := starter.NewConfig(program...)
-	c.Ports, c.Paths, c.Backlog = o.Ports, o.Paths, o.Backlog
-	c.Dir, c.EnvDir = o.Dir, o.EnvDir
+	c.Ports, c.Paths, c.Backlog = o.Sockets.Ports, o.Sockets.Paths, o.Sockets.Backlog
+	c.PIDFile, c.StatusFile, c.EnvDir = o.Files.PIDFile, o.Files.StatusFile, o.Files.EnvDir
+	c.LogFile, c.Daemonize = o.Files.LogFile, o.Files.Daemonize
+	c.SocketActivation = o.Readiness.SocketActivation
+	var err error
+	c.ReadyTimeout, err = timeout("ready-timeout", o.Readiness.ReadyTimeout)
+	return c, errors.Join(err, o.Workers.apply(&c))
+}
+
+func (o workerOptions) apply(c *starter.Config) (err error) {
+	c.Dir = o.Dir
 	c.Interval = *duration(&o.Interval)
 	if isTrue(string(o.SignalOnHUP)) {
 		c.SignalOnHUP = string(o.SignalOnHUP)
@@ -161,22 +152,17 @@ func (o options) config(program []string) (starter.Config, error) {
 	c.AutoRestart = o.AutoRestart
 	c.AutoRestartInterval = duration(o.AutoRestartInterval)
 	c.KillOldDelay = duration(o.KillOldDelay)
-	c.PIDFile, c.StatusFile, c.LogFile = o.PIDFile, o.StatusFile, o.LogFile
-	c.Daemonize = o.Daemonize
-	c.SocketActivation = o.SocketActivation
-	var err1, err2 error
-	c.ReadyTimeout, err1 = timeout("ready-timeout", o.ReadyTimeout)
-	c.KillTimeout, err2 = timeout("kill-timeout", o.KillTimeout)
-	return c, errors.Join(err1, err2)
+	c.KillTimeout, err = timeout("kill-timeout", o.KillTimeout)
+	return err
 }
 
 func (o options) control(stderr io.Writer) (starter.Control, error) {
-	c := starter.Control{PIDFile: o.PIDFile, StatusFile: o.StatusFile}
+	c := starter.Control{PIDFile: o.Files.PIDFile, StatusFile: o.Files.StatusFile}
 	if file, ok := stderr.(*os.File); ok && isTerminal(file) {
 		c.Progress = file
 	}
 	var err error
-	c.Timeout, err = timeout("restart-timeout", o.RestartTimeout)
+	c.Timeout, err = timeout("restart-timeout", o.Control.RestartTimeout)
 	return c, err
 }
 

@@ -1,9 +1,25 @@
 package main
 
 import (
+	"bytes"
 	"io"
+	"os"
+	"strings"
 	"testing"
 )
+
+// TestHelpFits sees that --help can be read in a terminal of 80 columns.
+func TestHelpFits(t *testing.T) {
+	var help bytes.Buffer
+	if status := run([]string{"--help"}, &help, os.Stderr); status != 0 {
+		t.Fatalf("--help ends with %d", status)
+	}
+	for line := range strings.Lines(help.String()) {
+		if len(line) > 80+len("\n") || strings.TrimRight(line, " \n") != strings.TrimSuffix(line, "\n") {
+			t.Errorf("%d columns: %q", len(line)-1, line)
+		}
+	}
+}
 
 // TestLongWaits: numbers of seconds that no time.Duration holds are long waits, not negative ones.
 func TestLongWaits(t *testing.T) {
