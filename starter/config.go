@@ -89,7 +89,7 @@ func (c Config) validateAddresses() error {
 			errs = append(errs, err)
 			continue
 		}
-		address := fmt.Sprint(p.UDP, cmp.Or(p.Host, "0.0.0.0"), p.Port)
+		address := fmt.Sprint(p.UDP, " ", cmp.Or(p.Host, "0.0.0.0"), " ", p.Port)
 		if p.Port != 0 && addresses[address] {
 			errs = append(errs, fmt.Errorf("--port=%q: the same address twice", spec))
 		}

@@ -16,7 +16,7 @@ func TestValidate(t *testing.T) {
 		"the defaults": {func(*Config) {}, nil},
 		"everything": {func(c *Config) {
 			day := 24 * time.Hour
-			c.Ports = []string{"80", "127.0.0.1:80", "[::1]:80", "u80", "0", "0", "localhost:443=3", "444=4"}
+			c.Ports = []string{"80", "127.0.0.1:18080", "127.0.0.11:8080", "127.0.0.1:80", "[::1]:80", "u80", "0", "0", "localhost:443=3", "444=4"}
 			c.Paths = []string{"/run/a", "/run/b"}
 			c.Backlog, c.Interval, c.ReadyTimeout, c.KillTimeout = 5, 0, day, day
 			c.SignalOnHUP, c.SignalOnTERM, c.AutoRestartInterval, c.KillOldDelay = "usr1", "3", &day, &day

@@ -75,6 +75,8 @@ func TestStart(t *testing.T) {
 		"by a path from its folder": {Spec{Args: []string{"./program", "x"}, Dir: filepath.Dir(script)}, "told x\n", 4},
 		"not there":                 {Spec{Args: []string{"no-such"}}, "failed to exec no-such: no such file or directory\n", 255},
 		"of no name":                {Spec{Args: []string{""}}, "failed to exec : no such file or directory\n", 255},
+		"only in its folder":        {Spec{Args: []string{"program"}, Dir: filepath.Dir(script)}, "failed to exec program: no such file or directory\n", 255},
+		"only there, with its pid":  {Spec{Args: []string{"program"}, Dir: filepath.Dir(script), SetListenPID: true}, "failed to exec program: no such file or directory\n", 255},
 		"not executable":            {Spec{Args: []string{plain}}, "failed to exec " + plain + ": permission denied\n", 255},
 		"a folder":                  {Spec{Args: []string{"/"}}, "failed to exec /: permission denied\n", 255},
 		"in no folder":              {Spec{Args: []string{"sh"}, Dir: "/no/such"}, "failed to chdir:/no/such:no such file or directory\n", int(syscall.ENOENT)},
@@ -299,8 +301,9 @@ func TestLookPath(t *testing.T) {
 	}{
 		{"prog", env, here + "/b/prog"},
 		{"plain", env, here + "/a/plain"}, // execve says why not
-		{"folder", env, "folder"},
-		{"no-such", env, "no-such"},
+		{"folder", env, ""},
+		{"no-such", env, ""},
+		{"process_test.go", env, ""}, // it is in the working directory
 		{"./prog", env, "./prog"},
 		{"", env, ""},
 		{"sh", nil, "/bin/sh"},

@@ -85,8 +85,8 @@ func forkError(err error) error {
 }
 
 // lookPath finds a program as execvp(3) does: by the PATH of the environment
-// that it will have. What is not found is returned as it is, for execve to
-// say why.
+// that it will have. It returns "" for a bare name that is in no directory of PATH, which
+// execve refuses with ENOENT: given the name, it would take a file of the working directory.
 func lookPath(program string, env []string) string {
 	if program == "" || strings.Contains(program, "/") {
 		return program
@@ -113,9 +113,6 @@ func lookPath(program string, env []string) string {
 		if found == "" {
 			found = file // execve will say that permission is denied
 		}
-	}
-	if found == "" {
-		return program
 	}
 	return found
 }
