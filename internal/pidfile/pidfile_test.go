@@ -205,43 +205,6 @@ func TestHolderErrors(t *testing.T) {
 	}
 }
 
-func TestHolderKnowsTheLocker(t *testing.T) {
-	path := locked(t, strconv.Itoa(os.Getppid())+"\n")
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	_, err = Holder(path)
-	switch locker(fd) {
-	case 0: // unknown here: the number has to do
-		if err != nil {
-			t.Error(err)
-		}
-	case os.Getpid():
-		if err == nil || !strings.Contains(err.Error(), "locked by process "+strconv.Itoa(os.Getpid())) {
-			t.Errorf("Holder = %v, want an error that names the locker", err)
-		}
-	default:
-		t.Errorf("locker = %d, want %d", locker(fd), os.Getpid())
-	}
-}
-
-func TestFindLocker(t *testing.T) {
-	const locks = `1: POSIX  ADVISORY  WRITE 11 fd:01:5678 0 EOF
-2: FLOCK  ADVISORY  READ  12 fd:01:5678 0 EOF
-3: FLOCK  ADVISORY  WRITE 13 fd:02:5678 0 EOF
-3: -> FLOCK  ADVISORY  WRITE 14 fd:01:5678 0 EOF
-4: FLOCK  ADVISORY  WRITE 15 fd:01:5678 0 EOF
-broken
-`
-	for file, want := range map[string]int{"fd:01:5678": 15, "fd:02:5678": 13, "fd:03:5678": 0} {
-		if got := findLocker(locks, file); got != want {
-			t.Errorf("findLocker(%q) = %d, want %d", file, got, want)
-		}
-	}
-}
-
 func TestParse(t *testing.T) {
 	for text, want := range map[string]int{"1\n": 1, "123": 123, "123\n456\n": 123, "": 0, "0\n": 0, "-5\n": 0, "1 \n": 0} {
 		if pid, ok := parse(text); ok != (want > 0) || ok && pid != want {

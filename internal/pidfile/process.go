@@ -3,9 +3,6 @@ package pidfile
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +15,8 @@ type Process struct {
 }
 
 // Holder opens the pid file of a running superdaemon. It is an error, which quotes what the file holds, unless that is a pid above 0
-// and the file is locked by a live process; where /proc/locks names the holder of the lock (Linux), it must be that pid.
+// and the file is locked. On Linux the process with that pid must have the file open: the number alone may be one of another pid
+// namespace, and belong to an unrelated process here. Elsewhere the process must exist.
 func Holder(path string) (*Process, error) {
 	fd, err := openRegular(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
@@ -47,8 +45,8 @@ func (p *Process) identify() error {
 	case errors.Is(unix.Kill(pid, 0), unix.ESRCH):
 		return fmt.Errorf("it holds %q, but there is no such process", text)
 	}
-	if locker := locker(p.file.descriptor); locker > 0 && locker != pid {
-		return fmt.Errorf("it holds %q, but is locked by process %d", text, locker)
+	if err := proveOpen(p.file.descriptor, pid); err != nil {
+		return fmt.Errorf("it holds %q, but %w", text, err)
 	}
 	p.PID = pid
 	return nil
@@ -94,28 +92,3 @@ func (p *Process) Wait() error {
 
 // Close closes the file.
 func (p *Process) Close() error { return unix.Close(p.file.descriptor) }
-
-// locker returns the process that holds a write lock by flock(2) on the file, as proc_locks(5) has it, or 0 where that is unknown
-// (no /proc, another pid namespace, a file system whose device there is not the one that stat(2) tells).
-func locker(fd int) int {
-	var st unix.Stat_t
-	locks, err := os.ReadFile("/proc/locks")
-	if err != nil || unix.Fstat(fd, &st) != nil {
-		return 0
-	}
-	dev := uint64(st.Dev)
-	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(dev), unix.Minor(dev), st.Ino)
-	return findLocker(string(locks), file)
-}
-
-// findLocker reads lines like "1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF"; one with "->" behind the number is waiting.
-func findLocker(locks, file string) int {
-	for line := range strings.Lines(locks) {
-		f := strings.Fields(line)
-		if len(f) > 5 && f[1] == "FLOCK" && f[3] == "WRITE" && f[5] == file {
-			pid, _ := strconv.Atoi(f[4])
-			return pid
-		}
-	}
-	return 0
-}
