@@ -4,6 +4,7 @@
 package daemon
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -95,7 +96,16 @@ func Detached() (Parent, bool) {
 		return Parent{}, false
 	}
 	unix.CloseOnExec(fd)
+	adoptName()
 	return Parent{fd}, true
+}
+
+// adoptName names this process like its parent, which waits in Detach. Being executed as
+// /proc/self/exe it is called "exe", by which pgrep(1) and pkill(1) do not find it.
+func adoptName() {
+	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", os.Getppid())); err == nil {
+		_ = os.WriteFile("/proc/self/comm", bytes.TrimSuffix(name, []byte("\n")), 0)
+	}
 }
 
 // NotifyReady says that the program is up.

@@ -22,6 +22,7 @@ type birth struct {
 	Detached, Again, Told bool
 	Parent, Session, PID  int
 	Input                 string // what standard input is
+	Name                  string // as pgrep(1) sees it
 	Inherited             []int
 }
 
@@ -38,10 +39,15 @@ func TestMain(m *testing.M) {
 	_, told := os.LookupEnv(variable)
 	session, _ := unix.Getsid(0)
 	input, _ := os.Readlink("/proc/self/fd/0")
-	text, _ := json.Marshal(birth{detached, again, told, os.Getppid(), session, os.Getpid(), input, process.Inherited()})
+	text, _ := json.Marshal(birth{detached, again, told, os.Getppid(), session, os.Getpid(), input, name(), process.Inherited()})
 	_ = os.WriteFile(file, text, 0o666)
 	parent.NotifyReady()
 	os.Exit(0)
+}
+
+func name() string {
+	comm, _ := os.ReadFile("/proc/self/comm")
+	return string(comm)
 }
 
 // bury waits for the detached program, whose parent we are still.
@@ -87,6 +93,9 @@ func TestDetach(t *testing.T) {
 	}
 	if b.Session != b.PID || b.Parent != os.Getpid() {
 		t.Errorf("its session is %d, its pid %d, its parent %d", b.Session, b.PID, b.Parent)
+	}
+	if b.Name != name() {
+		t.Errorf("its name is %q, want %q", b.Name, name())
 	}
 	if b.Input != "/dev/null" && b.Input != "" {
 		t.Errorf("its standard input is %s", b.Input)
