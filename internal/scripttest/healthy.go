@@ -48,36 +48,45 @@ func healthy(ts *testscript.TestScript, neg bool, args []string) {
 
 var oneWorker = regexp.MustCompile(`\A(\d+):(\d+)\n\z`)
 
-// waitServing waits until the superdaemon has one worker only, of a generation after the given one, which answers.
+// waitServing waits until the superdaemon has one worker only, of a generation after the given one, which answers. It
+// looks again if not: an earlier HUP may still be on its way.
 func waitServing(ts *testscript.TestScript, superdaemon, after int) (generation int) {
-	wrong := ""
+	var err error
 	waitFor(ts, func() bool {
-		text, _ := os.ReadFile(ts.MkAbs("status"))
-		line := oneWorker.FindSubmatch(text)
-		if line == nil {
-			wrong = fmt.Sprintf("the status file holds %q", text)
-			return false
-		}
-		generation, _ = strconv.Atoi(string(line[1]))
-		if generation <= after {
-			wrong = fmt.Sprintf("generation %d is not newer than %d", generation, after)
-			return false
-		}
-		wrong = checkChildren(superdaemon, string(line[2]))
-		return wrong == ""
-	}, func() string { return wrong })
-	status := strings.TrimSpace(ts.ReadFile("status"))
-	answer, err := request("unix", ts.MkAbs("app.sock"), "/", timeout(ts))
-	ts.Check(err)
-	if g, pid, _ := strings.Cut(status, ":"); strings.TrimSpace(answer) != fmt.Sprintf("generation %s pid %s", g, pid) {
-		ts.Fatalf("the status file holds %s, the answer is %q", status, answer)
-	}
+		generation, err = checkServing(ts, superdaemon, after)
+		return err == nil
+	}, func() string { return err.Error() })
 	return generation
 }
 
-// checkChildren returns what is wrong with the superdaemon's children: a zombie, or a second worker. Log commands are
-// shells and cats.
-func checkChildren(superdaemon int, worker string) (wrong string) {
+func checkServing(ts *testscript.TestScript, superdaemon, after int) (generation int, err error) {
+	text, err := os.ReadFile(ts.MkAbs("status"))
+	if err != nil {
+		return 0, err
+	}
+	line := oneWorker.FindSubmatch(text)
+	if line == nil {
+		return 0, fmt.Errorf("the status file holds %q", text)
+	}
+	generation, _ = strconv.Atoi(string(line[1]))
+	if generation <= after {
+		return 0, fmt.Errorf("generation %d is not newer than %d", generation, after)
+	}
+	if err := checkChildren(superdaemon, string(line[2])); err != nil {
+		return 0, err
+	}
+	answer, err := request("unix", ts.MkAbs("app.sock"), "/", timeout(ts))
+	if err != nil {
+		return 0, err
+	}
+	if answer != fmt.Sprintf("generation %s pid %s\n", line[1], line[2]) {
+		return 0, fmt.Errorf("the status file holds %q, the answer is %q", text, answer)
+	}
+	return generation, nil
+}
+
+// checkChildren fails if a child of the superdaemon is a zombie or a second worker. Log commands are shells and cats.
+func checkChildren(superdaemon int, worker string) error {
 	found := false
 	stats, _ := filepath.Glob("/proc/[1-9]*/stat")
 	for _, file := range stats {
@@ -94,17 +103,17 @@ func checkChildren(superdaemon int, worker string) (wrong string) {
 		pid, name, _ := strings.Cut(head, " (")
 		switch {
 		case fields[0] == "Z":
-			return fmt.Sprintf("%s (%s) is a zombie", pid, name)
+			return fmt.Errorf("%s (%s) is a zombie", pid, name)
 		case pid == worker:
 			found = true
 		case name != "sh" && name != "cat":
-			return fmt.Sprintf("%s (%s) runs beside worker %s", pid, name, worker)
+			return fmt.Errorf("%s (%s) runs beside worker %s", pid, name, worker)
 		}
 	}
 	if !found {
-		return fmt.Sprintf("worker %s is not a child of %d", worker, superdaemon)
+		return fmt.Errorf("worker %s is not a child of %d", worker, superdaemon)
 	}
-	return ""
+	return nil
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {
