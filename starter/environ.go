@@ -26,20 +26,23 @@ const (
 	delayWithAutoRestart       = 5 * time.Second
 )
 
-// managerEnv are between the superdaemon and its service manager
+// managerEnv are variables between the superdaemon and its service manager
 // (sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)).
 var managerEnv = []string{
 	"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
 	"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID",
 }
 
-// environment is what workers are told, before what is theirs alone.
+// environment holds the variables that every worker gets, and the settings among them.
 type environment struct {
-	base map[string]string // the superdaemon's own, and its options
-	dir  string            // the envdir, "" for none
+	base     map[string]string // the superdaemon's own, and its options
+	dir      string            // the envdir, "" for none
+	settings settings          // as they were read last
+	warned   string            // the latest complaint about them
+	report   func(line string)
 }
 
-func newEnvironment(c Config, environ []string) environment {
+func newEnvironment(c Config, environ []string) *environment {
 	base := map[string]string{}
 	for _, word := range environ {
 		if name, value, ok := strings.Cut(word, "="); ok && !slices.Contains(managerEnv, name) {
@@ -58,12 +61,46 @@ func newEnvironment(c Config, environ []string) environment {
 	if c.KillOldDelay != nil {
 		base[killOldDelayVariable] = seconds(*c.KillOldDelay)
 	}
-	return environment{base: base, dir: base[envDirVariable]}
+	return &environment{base: base, dir: base[envDirVariable]}
 }
 
-// read is the environment at this moment, the envdir on top. The error names everything
-// in the envdir that was skipped. The map is not to be changed.
-func (e environment) read() (map[string]string, error) {
+// forWorker returns the variables of the next worker, and those that override them. again means that
+// a worker has started before: from then on the original passes the default interval as well.
+func (e *environment) forWorker(again bool) (vars, overrides map[string]string) {
+	vars, _ = e.read() // errors were reported when the settings were read
+	overrides = map[string]string{}
+	if e.settings.autoRestart && again && !isTrue(vars[autoRestartIntervalVariable]) {
+		overrides[autoRestartIntervalVariable] = seconds(defaultAutoRestartInterval)
+	}
+	return vars, overrides
+}
+
+// current reads the settings again and reports what is wrong with them, once.
+func (e *environment) current() settings {
+	s, err := e.readSettings()
+	complaint := ""
+	if err != nil {
+		complaint = err.Error()
+	}
+	if complaint != e.warned && complaint != "" {
+		e.report(complaint)
+	}
+	e.settings, e.warned = s, complaint
+	return s
+}
+
+// runPending asks for the envdir to be read every second if it can change when the next automatic
+// restart is due: each step of the loop reads it.
+func (e *environment) runPending() time.Duration {
+	if e.dir != "" && e.settings.autoRestart {
+		return time.Second
+	}
+	return 0
+}
+
+// read returns the variables at this moment, the envdir on top. The error names everything in the
+// envdir that was skipped. The map must not be changed.
+func (e *environment) read() (map[string]string, error) {
 	if e.dir == "" {
 		return e.base, nil
 	}
@@ -73,9 +110,9 @@ func (e environment) read() (map[string]string, error) {
 	return vars, errors.Join(errs...)
 }
 
-// settings reads what steers the superdaemon. The error names every
-// value that is no number, for which the default holds.
-func (e environment) settings() (settings, error) {
+// readSettings reads what steers the superdaemon. The error names every value that is not a number,
+// for which the default holds.
+func (e *environment) readSettings() (settings, error) {
 	vars, err := e.read()
 	on := isTrue(vars[autoRestartVariable])
 	interval, err1 := e.seconds(vars, autoRestartIntervalVariable, defaultAutoRestartInterval)
@@ -93,7 +130,7 @@ func (e environment) settings() (settings, error) {
 // isTrue is Perl's idea of truth.
 func isTrue(value string) bool { return value != "" && value != "0" }
 
-func (e environment) seconds(vars map[string]string, name string, fallback time.Duration) (time.Duration, error) {
+func (e *environment) seconds(vars map[string]string, name string, fallback time.Duration) (time.Duration, error) {
 	value, ok := vars[name]
 	value = strings.TrimSpace(value)
 	if !ok || value == "" {
@@ -107,7 +144,7 @@ func (e environment) seconds(vars map[string]string, name string, fallback time.
 	if vars[name] != e.base[name] {
 		where = e.dir + "/" + name
 	}
-	return fallback, fmt.Errorf("%s holds %q, which is no number of seconds: %s secs it is", where, value, seconds(fallback))
+	return fallback, fmt.Errorf("invalid %s %q: not a number of seconds; using %s", where, value, seconds(fallback))
 }
 
 // encode are variables as execve takes them; those in own win.

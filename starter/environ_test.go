@@ -52,11 +52,11 @@ func TestSettings(t *testing.T) {
 		"nothing as interval": {[]string{"AUTO_RESTART_INTERVAL="}, settings{false, 360 * time.Second, 0}, nil},
 		"the greatest":        {[]string{"KILL_OLD_DELAY=2147483647"}, settings{false, 360 * time.Second, 2147483647 * time.Second}, nil},
 		"no numbers": {[]string{"AUTO_RESTART_INTERVAL=soon", "KILL_OLD_DELAY=-1"}, settings{false, 360 * time.Second, 0},
-			[]string{`$AUTO_RESTART_INTERVAL holds "soon"`, "360 secs it is", `$KILL_OLD_DELAY holds "-1"`, "0 secs it is"}},
+			[]string{`invalid $AUTO_RESTART_INTERVAL "soon": not a number of seconds; using 360`, `invalid $KILL_OLD_DELAY "-1": not a number of seconds; using 0`}},
 		"too great": {[]string{"KILL_OLD_DELAY=2147483648", "ENABLE_AUTO_RESTART=1"}, settings{true, 360 * time.Second, 5 * time.Second},
-			[]string{`holds "2147483648"`, "5 secs it is"}},
+			[]string{`"2147483648"`, "using 5"}},
 	} {
-		got, err := newEnvironment(NewConfig("x"), test.vars).settings()
+		got, err := newEnvironment(NewConfig("x"), test.vars).readSettings()
 		if got != test.want || (err == nil) != (test.wrong == nil) {
 			t.Errorf("%s: %+v, want %+v (%v)", name, got, test.want, err)
 		}
@@ -80,7 +80,7 @@ func TestSettingsOfEnvDir(t *testing.T) {
 	e := newEnvironment(NewConfig("x"), []string{"ENVDIR=" + dir, "KILL_OLD_DELAY=2", "A=ours", "B=ours"})
 	write("KILL_OLD_DELAY", "4\n")
 	write("A", "theirs\n")
-	if s, err := e.settings(); s.killOldDelay != 4*time.Second || err != nil {
+	if s, err := e.readSettings(); s.killOldDelay != 4*time.Second || err != nil {
 		t.Errorf("%+v, %v", s, err)
 	}
 	vars, err := e.read()
@@ -89,18 +89,18 @@ func TestSettingsOfEnvDir(t *testing.T) {
 	}
 	write("KILL_OLD_DELAY", "often\n")
 	write("C=D", "x\n")
-	if s, err := e.settings(); s.killOldDelay != 0 || !strings.Contains(err.Error(), dir+`/KILL_OLD_DELAY holds "often"`) || !strings.Contains(err.Error(), "C=D") {
+	if s, err := e.readSettings(); s.killOldDelay != 0 || !strings.Contains(err.Error(), "invalid "+dir+`/KILL_OLD_DELAY "often"`) || !strings.Contains(err.Error(), "C=D") {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if err := os.Remove(filepath.Join(dir, "KILL_OLD_DELAY")); err != nil {
 		t.Fatal(err)
 	}
-	if s, _ := e.settings(); s.killOldDelay != 2*time.Second {
+	if s, _ := e.readSettings(); s.killOldDelay != 2*time.Second {
 		t.Errorf("a file that was removed left %+v", s)
 	}
 }
 
-func TestWords(t *testing.T) {
+func TestEncode(t *testing.T) {
 	t.Parallel()
 	got := encode(map[string]string{"A": "1", "B": "2"}, map[string]string{"B": "3", "C": ""})
 	if want := []string{"A=1", "B=3", "C="}; !slices.Equal(got, want) {

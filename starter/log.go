@@ -148,7 +148,7 @@ func (l *log) onExit(pid int) bool {
 
 // chores starts the log command again and writes what was unwritten. It
 // says when to call again, 0 for not at all.
-func (l *log) chores() time.Duration {
+func (l *log) runPending() time.Duration {
 	var wait time.Duration
 	if l.Command != "" && l.PID == 0 {
 		if wait = retryLog - time.Since(l.startedAt); wait <= 0 {
@@ -253,3 +253,5 @@ func resumeLog(value string, env []string, s logState) *log {
 	}
 	return l
 }
+
+func (l *log) save(u *upgradeState) { u.Log = l.state() }

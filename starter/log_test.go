@@ -79,7 +79,7 @@ func TestLogFile(t *testing.T) {
 	}
 	l.reopen()
 	l.print("four")
-	if wait := l.chores(); wait != 0 {
+	if wait := l.runPending(); wait != 0 {
 		t.Errorf("nothing is to be done, but to be called after %s", wait)
 	}
 	l.close()
@@ -114,7 +114,7 @@ func TestLogUnread(t *testing.T) {
 	if l.dropped == 0 || len(l.unwritten) > maxUnwritten+len(line)+1 {
 		t.Errorf("%d lines were dropped, %d bytes are kept", l.dropped, len(l.unwritten))
 	}
-	if wait := l.chores(); wait != retryLog {
+	if wait := l.runPending(); wait != retryLog {
 		t.Errorf("it tries again after %s", wait)
 	}
 	dropped := l.dropped
@@ -145,7 +145,7 @@ func TestLogNobody(t *testing.T) {
 	unix.Close(stderr)
 	l := open(t, "")
 	l.print("into the void")
-	if len(l.unwritten) > 0 || l.chores() != 0 {
+	if len(l.unwritten) > 0 || l.runPending() != 0 {
 		t.Errorf("%d bytes are kept", len(l.unwritten))
 	}
 }
@@ -161,7 +161,7 @@ func TestLogCommand(t *testing.T) {
 	if l.onExit(pid) || l.onExit(0) {
 		t.Error("it died twice")
 	}
-	if wait := l.chores(); wait <= 0 || wait > retryLog {
+	if wait := l.runPending(); wait <= 0 || wait > retryLog {
 		t.Errorf("it is started again after %s", wait)
 	}
 	if err := os.WriteFile(dir+"/mended", nil, 0o644); err != nil {
@@ -169,7 +169,7 @@ func TestLogCommand(t *testing.T) {
 	}
 	l.startedAt = time.Now().Add(-retryLog)
 	l.print("two")
-	if wait := l.chores(); wait != 0 || l.PID == 0 {
+	if wait := l.runPending(); wait != 0 || l.PID == 0 {
 		t.Errorf("it has pid %d, and wants to be called after %s", l.PID, wait)
 	}
 	l.print("three")

@@ -6,49 +6,47 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/start-server/start-server/internal/sdnotify"
 	"github.com/start-server/start-server/internal/signals"
 )
 
-// runtime is all that the loop can do and ask, besides waiting.
+// runtime is everything that the loop can do and ask, besides waiting.
 type runtime interface {
 	effects
-	// currentSettings are read anew on every turn.
+	// currentSettings are read again in every step.
 	currentSettings() settings
-	// reap returns a child that has died, but for those that the system has
-	// for itself.
+	// reap returns a child that has died, unless it is not a worker.
 	reap() (pid, status int, ok bool)
-	// runPending does what is due besides the supervisor's work, and says how
-	// long it can wait until it is called again, 0 for as long as nothing
-	// happens.
-	runPending() time.Duration
+	pending
 }
 
-// notice is what a worker said on its NOTIFY_SOCKET.
-type notice struct {
-	PID int `json:"pid"`
-	sdnotify.Message
-}
-
-// loop turns what happens into the supervisor's events. It is the one goroutine
-// that owns the supervisor.
+// loop turns what happens into the supervisor's events. Its goroutine owns the supervisor and
+// everything that the superdaemon consists of.
 type loop struct {
 	*supervisor
-	sys     runtime
+	runtime runtime
 	signals signals.Channels
 	notices chan notice
-	epoch   time.Time // when the clock of the supervisor stood at 0
-	first   func()    // what the first turn does
+	wake    chan struct{} // something happened in another goroutine, for runPending to see
+	epoch   time.Time     // when the clock of the supervisor stood at 0
+	first   func()        // what the first step does
 }
 
-func newLoop(s *supervisor, sys runtime, received signals.Channels, notices chan notice) *loop {
-	l := &loop{supervisor: s, sys: sys, signals: received, notices: notices, epoch: time.Now()}
+func newLoop(s *supervisor, r runtime, received signals.Channels) *loop {
+	l := &loop{supervisor: s, runtime: r, signals: received, epoch: time.Now()}
+	l.notices, l.wake = make(chan notice), make(chan struct{}, 1)
 	l.first = l.begin
 	return l
 }
 
-// run runs until everybody was told to stop and is gone. The end of ctx counts
-// as a TERM.
+// wakeUp makes the loop call runPending soon. It never waits, and any goroutine may call it.
+func (l *loop) wakeUp() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it is about to wake up
+	}
+}
+
+// run runs until every worker was told to stop and has ended. The end of ctx counts as a TERM.
 func (l *loop) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -67,9 +65,10 @@ func (l *loop) run(ctx context.Context) {
 			sig(s)
 		case s := <-l.signals.Stray:
 			sig(s)
-		case <-l.signals.Child: // every turn reaps
+		case <-l.signals.Child: // every step reaps
 		case n := <-l.notices:
 			event = func() { l.onNotice(n) }
+		case <-l.wake:
 		case <-timer.C:
 		case <-done:
 			done = nil
@@ -80,12 +79,12 @@ func (l *loop) run(ctx context.Context) {
 	}
 }
 
-// step makes the supervisor act on what has happened. Deaths come first, so that
-// everything is decided on knowing who lives.
+// step makes the supervisor act on what has happened. Deaths come first, so that everything is
+// decided on knowing which workers live.
 func (l *loop) step(event func()) {
-	l.supervisor.beginStep(time.Since(l.epoch), l.sys.currentSettings())
+	l.supervisor.beginStep(time.Since(l.epoch), l.runtime.currentSettings())
 	for {
-		pid, status, ok := l.sys.reap()
+		pid, status, ok := l.runtime.reap()
 		if !ok {
 			break
 		}
@@ -105,7 +104,7 @@ func (l *loop) begin() {
 	}
 }
 
-// resume goes on with what a predecessor received and did not act on.
+// resume acts on what the previous superdaemon received and did not act on.
 func (l *loop) resume(received []syscall.Signal, notices []notice) {
 	for _, n := range notices {
 		l.onNotice(n)
@@ -127,10 +126,10 @@ func (l *loop) onNotice(n notice) {
 	}
 }
 
-// setTimer winds the timer to when something is due, if anything is.
+// setTimer sets the timer to when something is due, if anything is.
 func (l *loop) setTimer(timer *time.Timer) {
 	timer.Stop()
-	wait := l.sys.runPending()
+	wait := l.runtime.runPending()
 	if at, ok := l.nextDeadline(); ok {
 		if until := max(at-time.Since(l.epoch), 1); wait == 0 || until < wait {
 			wait = until

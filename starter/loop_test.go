@@ -35,7 +35,7 @@ func newStage(t *testing.T, r rules) *stage {
 	if r.signalOnHUP == 0 {
 		r.signalOnHUP, r.signalOnTERM = syscall.SIGTERM, syscall.SIGTERM
 	}
-	p.loop = newLoop(newSupervisor(r, p), p, signals.NewChannels(), make(chan notice))
+	p.loop = newLoop(newSupervisor(r, p), p, signals.NewChannels())
 	return p
 }
 
@@ -88,7 +88,7 @@ func (p *stage) dies(pid int, after time.Duration, status int) {
 }
 
 func (p *stage) signal(pid int, sig syscall.Signal) {
-	p.log(fmt.Sprintf("(%d gets %v)", pid, sig))
+	p.logLine(fmt.Sprintf("(%d gets %v)", pid, sig))
 	if sig == syscall.SIGKILL {
 		p.dies(pid, 0, 9)
 	} else {
@@ -105,7 +105,7 @@ func (p *stage) reap() (pid, status int, ok bool) {
 	}
 }
 
-func (p *stage) log(line string) {
+func (p *stage) logLine(line string) {
 	p.diary = append(p.diary, fmt.Sprintf("%g %s", time.Since(p.began).Truncate(time.Millisecond).Seconds(), line))
 }
 
@@ -115,7 +115,7 @@ func (p *stage) forget(int)                      {}
 func (p *stage) writeStatus([]statusfile.Worker) {}
 func (p *stage) reopenLog()                      {}
 func (p *stage) notify(string)                   {}
-func (p *stage) upgrade()                        {}
+func (p *stage) startUpgrade()                   {}
 
 func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

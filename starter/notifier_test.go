@@ -36,20 +36,17 @@ func managed(t *testing.T) (said func() string, silence func()) {
 	return said, func() { conn.Close() }
 }
 
-func TestManager(t *testing.T) {
-	said, silence := managed(t)
-	m := newManager()
-	if err := m.notify("READY=1\nSTATUS=x"); err != nil {
-		t.Fatal(err)
-	}
-	if got := said(); got != "READY=1\nSTATUS=x" {
+func TestNotifier(t *testing.T) {
+	received, silence := managed(t)
+	var lines []string
+	n := newNotifier(func(line string) { lines = append(lines, line) })
+	n.notify("READY=1\nSTATUS=x")
+	if got := received(); got != "READY=1\nSTATUS=x" {
 		t.Errorf("%q", got)
 	}
 	before := monotonic().Microseconds()
-	if err := m.notify("RELOADING=1\nSTATUS=x"); err != nil {
-		t.Fatal(err)
-	}
-	got := said()
+	n.notify("RELOADING=1\nSTATUS=x")
+	got := received()
 	var usec int64
 	if _, err := fmt.Sscanf(got, "RELOADING=1\nMONOTONIC_USEC=%d\n", &usec); err != nil || usec < before || usec > monotonic().Microseconds() {
 		t.Errorf("%q, and it is %d usec (%v)", got, before, err)
@@ -58,22 +55,66 @@ func TestManager(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	silence()
-	if err := m.notify("STATUS=y"); err == nil || !strings.Contains(err.Error(), "tell the service manager at NOTIFY_SOCKET=") {
-		t.Error(err)
-	}
-	if err := m.notify("STATUS=y"); err != nil {
-		t.Errorf("complains again: %v", err)
+	n.notify("STATUS=y")
+	n.notify("STATUS=y")
+	if len(lines) != 1 || !strings.Contains(lines[0], "notify the service manager at NOTIFY_SOCKET=") {
+		t.Errorf("reported %q", lines)
 	}
 }
 
-func TestManagerNone(t *testing.T) {
+// TestNotifierFullQueue checks that what finds the queue full is sent when there is room.
+func TestNotifierFullQueue(t *testing.T) {
+	received, _ := managed(t)
+	n := newNotifier(func(line string) { t.Error(line) })
+	filled := 0
+	for ; len(n.unsent) == 0; filled++ {
+		n.notify("STATUS=filling")
+	}
+	n.notify("RELOADING=1\nSTATUS=1")
+	n.notify("STATUS=2")
+	n.notify("READY=1\nSTATUS=3")
+	n.notify("STATUS=4")
+	if wait := n.runPending(); wait != retryNotify {
+		t.Errorf("tries again after %s", wait)
+	}
+	for range filled - 1 {
+		received()
+	}
+	if wait := n.runPending(); wait != 0 {
+		t.Errorf("wants to be called after %s", wait)
+	}
+	first, second := received(), received()
+	if !strings.HasPrefix(first, "RELOADING=1\nMONOTONIC_USEC=") || !strings.HasSuffix(first, "\nSTATUS=2") || second != "READY=1\nSTATUS=4" {
+		t.Errorf("received %q and %q", first, second)
+	}
+}
+
+func TestQueue(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ sent, want string }{
+		{"STATUS=1|STATUS=2", "STATUS=2"},
+		{"READY=1\nSTATUS=1|STATUS=2", "READY=1\nSTATUS=2"},
+		{"STATUS=1|READY=1\nSTATUS=2", "READY=1\nSTATUS=2"},
+		{"RELOADING=1\nSTATUS=1|READY=1\nSTATUS=2", "RELOADING=1\nSTATUS=1|READY=1\nSTATUS=2"},
+		{"RELOADING=1\nSTATUS=1|READY=1\nSTATUS=2|RELOADING=1\nSTATUS=3", "RELOADING=1\nSTATUS=3"},
+		{"READY=1\nSTATUS=1|STOPPING=1\nSTATUS=2|STATUS=3", "STOPPING=1\nSTATUS=3"},
+	} {
+		var unsent []string
+		for message := range strings.SplitSeq(test.sent, "|") {
+			unsent = queue(unsent, message)
+		}
+		if got := strings.Join(unsent, "|"); got != test.want {
+			t.Errorf("%q: unsent are %q, want %q", test.sent, got, test.want)
+		}
+	}
+}
+
+func TestNotifierWithoutManager(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	t.Setenv("WATCHDOG_USEC", "1000000")
-	m := newManager()
-	if err := m.notify("READY=1"); err != nil {
-		t.Error(err)
-	}
-	if wait := m.chores(); wait != 0 {
+	n := newNotifier(func(line string) { t.Error(line) })
+	n.notify("READY=1")
+	if wait := n.runPending(); wait != 0 {
 		t.Errorf("it wants to be called after %s", wait)
 	}
 }
@@ -100,24 +141,24 @@ func TestWatchdog(t *testing.T) {
 	}
 }
 
-func TestWatchdogChores(t *testing.T) {
-	said, _ := managed(t)
+func TestWatchdogPings(t *testing.T) {
+	received, _ := managed(t)
 	t.Setenv("WATCHDOG_USEC", "7200000000")
 	t.Setenv("WATCHDOG_PID", "")
-	m := newManager()
-	if wait := m.chores(); wait <= 0 || wait > time.Hour {
+	n := newNotifier(func(line string) { t.Error(line) })
+	if wait := n.runPending(); wait <= 0 || wait > time.Hour {
 		t.Errorf("it wants to be called after %s", wait)
 	}
-	if got := said(); got != "WATCHDOG=1" {
+	if got := received(); got != "WATCHDOG=1" {
 		t.Errorf("%q", got)
 	}
-	barked := m.lastPing
-	if m.chores(); m.lastPing != barked {
-		t.Error("it barks too often")
+	pinged := n.lastPing
+	if n.runPending(); n.lastPing != pinged {
+		t.Error("it pings too often")
 	}
-	m.lastPing = barked.Add(-time.Hour)
-	m.chores()
-	if got := said(); got != "WATCHDOG=1" {
+	n.lastPing = pinged.Add(-time.Hour)
+	n.runPending()
+	if got := received(); got != "WATCHDOG=1" {
 		t.Errorf("%q", got)
 	}
 }

@@ -360,7 +360,7 @@ func (w *world) writeStatus(workers []statusfile.Worker) {
 
 func (w *world) reopenLog() {}
 
-func (w *world) log(line string) {
+func (w *world) logLine(line string) {
 	w.lines = append(w.lines, line)
 	if !strings.HasPrefix(line, "hint: ") {
 		return
@@ -376,4 +376,4 @@ func (w *world) notify(state string) {
 	}
 }
 
-func (w *world) upgrade() {}
+func (w *world) startUpgrade() {}

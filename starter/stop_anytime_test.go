@@ -152,18 +152,18 @@ func told(diary, pid string) bool {
 // somebody sets the other one. A time without that reading prints without " m="; it is lost by what wallClock names.
 func TestClock(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "/no/such")
-	m := newManager()
-	m.watchdog = time.Second
-	m.chores()
-	d := &superdaemon{config: Config{StatusFile: "/no/such/file"}, out: &log{fd: -1, unwritten: make([]byte, maxUnwritten+1)}}
-	d.writeStatus(nil)
-	if wait := d.writeStatusAgain(); wait <= 0 || wait > retryStatus {
+	n := newNotifier(func(string) {})
+	n.watchdog = time.Second
+	n.runPending()
+	s := newStatus("/no/such/file", func(string) {})
+	s.write(nil)
+	if wait := s.runPending(); wait <= 0 || wait > retryStatus {
 		t.Errorf("the status file is written again after %s", wait)
 	}
 	for name, kept := range map[string]time.Time{
-		"the supervisor's epoch":            newLoop(nil, nil, signals.Channels{}, nil).epoch,
-		"the watchdog's bark":               m.lastPing,
-		"when to try the status file again": d.statusDue,
+		"the supervisor's epoch":            newLoop(nil, nil, signals.Channels{}).epoch,
+		"the last ping of the watchdog":     n.lastPing,
+		"when to try the status file again": s.retryAt,
 	} {
 		if !strings.Contains(kept.String(), " m=") {
 			t.Errorf("%s is a time of day: %s", name, kept)

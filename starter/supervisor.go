@@ -63,9 +63,9 @@ type effects interface {
 	forget(pid int) // a worker is gone
 	writeStatus(workers []statusfile.Worker)
 	reopenLog()
-	log(line string)
+	logLine(line string)
 	notify(state string) // tells the service manager, by sd_notify(3)
-	upgrade()            // USR2: replace the superdaemon
+	startUpgrade()       // USR2: replace the superdaemon
 }
 
 // state is all that the supervisor knows. It is what a superdaemon that is
@@ -119,12 +119,12 @@ func (s *supervisor) onSignal(sig syscall.Signal) {
 	case syscall.SIGUSR2:
 		switch s.Phase {
 		case starting, running, delaying:
-			s.out.upgrade()
+			s.out.startUpgrade()
 		case stopping, stopped:
 		}
 	case syscall.SIGALRM: // the original's own timer
 	default:
-		s.out.log(msgIgnored(process.SignalName(sig)))
+		s.out.logLine(msgIgnored(process.SignalName(sig)))
 	}
 }
 
@@ -141,11 +141,11 @@ func (s *supervisor) onExit(pid, status int) {
 		s.Old = slices.DeleteFunc(s.Old, func(w *worker) bool { return w == old })
 		switch {
 		case s.Phase == stopping:
-			s.out.log(msgWorkerDied(pid, status))
+			s.out.logLine(msgWorkerDied(pid, status))
 		case old.Started:
-			s.out.log(msgOldDied(pid, status))
+			s.out.logLine(msgOldDied(pid, status))
 		default:
-			s.out.log(msgFailedToStart(pid, status))
+			s.out.logLine(msgFailedToStart(pid, status))
 		}
 		s.workerGone(old)
 	default:
@@ -160,11 +160,11 @@ func (s *supervisor) currentExited(status int) {
 	w := s.Current
 	s.Current = nil
 	if s.Phase == starting { // its successor is on the way already
-		s.out.log(msgOldDied(w.PID, status))
+		s.out.logLine(msgOldDied(w.PID, status))
 		s.workerGone(w)
 		return
 	}
-	s.out.log(msgDiedUnexpectedly(w.PID, status))
+	s.out.logLine(msgDiedUnexpectedly(w.PID, status))
 	s.workerGone(w)
 	s.retryAfter(retryPause)
 }
@@ -259,7 +259,7 @@ func (s *supervisor) startWorker() {
 	if s.RestartPending {
 		s.RestartPending, s.Restarting = false, true
 		s.out.reopenLog()
-		s.out.log(msgReceivedHUP)
+		s.out.logLine(msgReceivedHUP)
 	}
 	if s.Restarting && s.ReadySent {
 		s.ReadySent = false
@@ -270,12 +270,12 @@ func (s *supervisor) startWorker() {
 	s.LastStartAt = s.now
 	pid, err := s.out.start(s.Generation)
 	if err != nil {
-		s.out.log(msgNoWorker(err))
+		s.out.logLine(msgNoWorker(err))
 		s.retryAfter(max(s.rules.interval, retryPause))
 		return
 	}
 	s.Candidate = &worker{PID: pid, Generation: s.Generation}
-	s.out.log(msgStartingWorker(pid))
+	s.out.logLine(msgStartingWorker(pid))
 	s.Deadline = s.now + s.rules.interval
 	if s.rules.readyTimeout > 0 {
 		s.Deadline = s.now + s.rules.readyTimeout
@@ -299,12 +299,12 @@ func (s *supervisor) finishStart() {
 	case c == nil:
 		s.startWorker()
 	case c.Dead:
-		s.out.log(msgFailedToStart(c.PID, c.Status))
+		s.out.logLine(msgFailedToStart(c.PID, c.Status))
 		s.out.forget(c.PID)
 		s.hint(c)
 		s.startWorker()
 	case s.rules.readyTimeout > 0:
-		s.out.log(msgNotReady(c.PID, s.rules.readyTimeout, process.SignalName(s.rules.signalOnTERM)))
+		s.out.logLine(msgNotReady(c.PID, s.rules.readyTimeout, process.SignalName(s.rules.signalOnTERM)))
 		s.hint(c)
 		s.Old = append(s.Old, c)
 		s.sendStop(c, s.rules.signalOnTERM)
@@ -322,11 +322,11 @@ func (s *supervisor) hint(c *worker) {
 	}
 	switch {
 	case !c.Dead:
-		s.out.log(msgHintReady)
+		s.out.logLine(msgHintReady)
 	case c.Status == 0:
-		s.out.log(msgHintForeground)
+		s.out.logLine(msgHintForeground)
 	case c.Status != process.StatusNotExecuted && s.rules.sockets:
-		s.out.log(msgHintSockets)
+		s.out.logLine(msgHintSockets)
 	}
 }
 
@@ -345,9 +345,9 @@ func (s *supervisor) startSucceeded() {
 		s.enterRunning()
 		return
 	}
-	s.out.log(msgNowRunning(process.SignalName(s.rules.signalOnHUP), pids(untold)))
+	s.out.logLine(msgNowRunning(process.SignalName(s.rules.signalOnHUP), pids(untold)))
 	if delay := s.settings.killOldDelay; delay > 0 {
-		s.out.log(msgSleeping(delay))
+		s.out.logLine(msgSleeping(delay))
 		s.Phase, s.Deadline = delaying, s.now+delay
 		return
 	}
@@ -357,7 +357,7 @@ func (s *supervisor) startSucceeded() {
 // stopOldWorkers tells every old worker to stop who was not told before: to many
 // servers a second TERM means "now", and requests are lost.
 func (s *supervisor) stopOldWorkers() {
-	s.out.log(msgKillingOld)
+	s.out.logLine(msgKillingOld)
 	for _, w := range s.notYetStopped() {
 		s.sendStop(w, s.rules.signalOnHUP)
 	}
@@ -384,9 +384,9 @@ func (s *supervisor) autoRestart() {
 		return
 	}
 	if len(s.Old) == 0 {
-		s.out.log(msgAutoRestart(interval))
+		s.out.logLine(msgAutoRestart(interval))
 	} else {
-		s.out.log(msgAutoRestartForced(interval))
+		s.out.logLine(msgAutoRestartForced(interval))
 	}
 	s.Restarting = true
 	s.startWorker()
@@ -408,12 +408,12 @@ func (s *supervisor) stop(sig syscall.Signal) {
 		order = s.rules.signalOnTERM
 	}
 	all := s.workers()
-	s.out.log(msgReceivedStop(process.SignalName(sig), process.SignalName(order), pids(all)))
+	s.out.logLine(msgReceivedStop(process.SignalName(sig), process.SignalName(order), pids(all)))
 	s.Phase, s.Current, s.Candidate = stopping, nil, nil
 	s.Old = nil
 	for _, w := range all {
 		if w.Dead { // told of by the original, which has not waited for it yet
-			s.out.log(msgWorkerDied(w.PID, w.Status))
+			s.out.logLine(msgWorkerDied(w.PID, w.Status))
 			s.out.forget(w.PID)
 			continue
 		}
@@ -427,7 +427,7 @@ func (s *supervisor) stop(sig syscall.Signal) {
 func (s *supervisor) finish() {
 	if len(s.Old) == 0 {
 		s.Phase = stopped
-		s.out.log(msgExiting)
+		s.out.logLine(msgExiting)
 	}
 }
 
@@ -444,7 +444,7 @@ func (s *supervisor) killOverdue() {
 	for _, w := range s.Old {
 		if w.KillAt > 0 && s.now >= w.KillAt {
 			w.KillAt = 0
-			s.out.log(msgKillTimeout(w.PID, s.rules.killTimeout))
+			s.out.logLine(msgKillTimeout(w.PID, s.rules.killTimeout))
 			s.out.signal(w.PID, syscall.SIGKILL)
 		}
 	}
@@ -459,14 +459,16 @@ func (s *supervisor) workerGone(w *worker) {
 	s.notify("")
 }
 
-func (s *supervisor) writeStatus() {
-	var list []statusfile.Worker
+func (s *supervisor) writeStatus() { s.out.writeStatus(s.startedWorkers()) }
+
+// startedWorkers returns the lines of the status file.
+func (s *supervisor) startedWorkers() (list []statusfile.Worker) {
 	for _, w := range s.workers() {
 		if w.Started {
 			list = append(list, statusfile.Worker{Generation: w.Generation, PID: w.PID})
 		}
 	}
-	s.out.writeStatus(list)
+	return list
 }
 
 // notify tells the service manager what is new and, in words, how things are.

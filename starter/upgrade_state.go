@@ -41,7 +41,9 @@ type upgradeState struct {
 	Sockets       []*socket.Socket `json:"sockets"`
 	Inherited     []int            `json:"inherited"`
 	StatusWritten bool             `json:"status_written"`
-	PIDFile       int              `json:"pid_file"` // descriptor, -1 for none
+	StatusPending bool             `json:"status_pending"` // the status file could not be written
+	Unsent        []string         `json:"unsent"`         // to the service manager
+	PIDFile       int              `json:"pid_file"`       // descriptor, -1 for none
 	Log           logState         `json:"log"`
 	Receivers     []receiverState  `json:"receivers"`
 }
@@ -86,6 +88,9 @@ func (l logState) piped() bool { return l.Pipe != [2]int{} || l.Output != [2]int
 // probeVariable is set in the environment of the start_server that is tried out before
 // it may replace another one.
 const probeVariable = "START_SERVER_PROBE"
+
+// beingChecked reports whether this process was started by a superdaemon that wants to be replaced.
+func beingChecked() bool { return os.Getenv(probeVariable) != "" }
 
 // answerPrefix begins the answer of a start_server that can take over. Programs of
 // other kinds that happen to be at that place do not say this.
@@ -241,18 +246,18 @@ func AnswerUpgradeCheck(w io.Writer, config func(argv []string) (Config, error))
 // cannot have meant something else.
 func (s *upgradeState) compatible(c Config) bool {
 	known := Config{}
-	_ = json.Unmarshal(c.words(), &known)
+	_ = json.Unmarshal(c.encode(), &known)
 	decoder := json.NewDecoder(bytes.NewReader(s.Config))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&known); err != nil {
 		return false
 	}
 	_, piped := logfile.Command(c.LogFile)
-	return bytes.Equal(known.words(), c.words()) && piped == s.Log.piped() && (c.PIDFile != "") == (s.PIDFile >= 0)
+	return bytes.Equal(known.encode(), c.encode()) && piped == s.Log.piped() && (c.PIDFile != "") == (s.PIDFile >= 0)
 }
 
-// words writes a Config down.
-func (c Config) words() json.RawMessage {
+// encode writes a Config as JSON.
+func (c Config) encode() json.RawMessage {
 	text, err := json.Marshal(c)
 	if err != nil {
 		panic(err) // it is made of strings and numbers

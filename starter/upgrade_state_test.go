@@ -17,8 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/sdnotify"
-	"github.com/start-server/start-server/internal/signals"
 	"github.com/start-server/start-server/internal/socket"
 )
 
@@ -35,7 +35,7 @@ func example() *upgradeState {
 	return &upgradeState{
 		Version:    1,
 		Args:       []string{"--port=80=5", "--path=/run/app.sock", "--", "worker", "--verbose"},
-		Config:     c.words(),
+		Config:     c.encode(),
 		Executable: "/usr/bin/start_server",
 		State: state{
 			Phase: starting, Generation: 7, RestartPending: true, Restarting: true, ReadySent: true,
@@ -53,6 +53,8 @@ func example() *upgradeState {
 		},
 		Inherited:     []int{3, 8},
 		StatusWritten: true,
+		StatusPending: true,
+		Unsent:        []string{"READY=1"},
 		PIDFile:       12,
 		Log:           logState{Pipe: [2]int{13, 14}, Output: [2]int{15, 16}, PID: 103, Unwritten: []byte("\xff\n"), Dropped: 2},
 		Receivers:     []receiverState{{Worker: 105, Descriptor: 17, Address: "@start_server/100/5/SECRET"}},
@@ -336,24 +338,27 @@ func without(option string) func(*upgradeState) {
 
 // TestProbeThatHangs tries a program that never answers.
 func TestProbeThatHangs(t *testing.T) {
-	d := newSuperdaemon(NewConfig("worker"), false)
-	d.out = &log{fd: -1}
-	d.loop = newLoop(newSupervisor(rules{}, d), d, signals.NewChannels(), d.notices)
-	d.executable = filepath.Join(t.TempDir(), "start_server")
-	if err := os.WriteFile(d.executable, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o777); err != nil {
+	var lines []string
+	u := &upgrader{
+		executable: filepath.Join(t.TempDir(), "start_server"),
+		save:       func() *upgradeState { return &upgradeState{} },
+		exec:       func() error { t.Error("it is executed"); return nil },
+		log:        func(line string) { lines = append(lines, line) },
+	}
+	if err := os.WriteFile(u.executable, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.startProbe(); err != nil {
+	if err := u.startProbe(); err != nil {
 		t.Fatal(err)
 	}
-	p := d.probe
-	if wait := d.upgradeChores(); wait <= 0 || wait > probeTimeout {
+	p := u.probe
+	if wait := u.runPending(); wait <= 0 || wait > probeTimeout {
 		t.Errorf("to be called again in %v", wait)
 	}
 	p.deadline = time.Now()
-	d.upgradeChores()
+	u.runPending()
 	for deadline := time.Now().Add(20 * time.Second); p.pid != 0; {
-		if pid, _, ok := d.reap(); ok {
+		if pid, status, ok := process.Reap(); ok && !u.onExit(pid, status) {
 			t.Errorf("%d is taken for a worker", pid)
 		}
 		if time.Now().After(deadline) {
@@ -361,10 +366,10 @@ func TestProbeThatHangs(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if p.err == nil || !strings.Contains(p.err.Error(), "does not answer within 10 secs") {
-		t.Errorf("it cannot take over because: %v", p.err)
-	}
-	if d.upgradeChores() != 0 || d.probe != nil {
+	if u.runPending() != 0 || u.probe != nil {
 		t.Error("it is not over")
+	}
+	if len(lines) != 1 || !strings.Contains(lines[0], "does not answer within 10 secs") {
+		t.Errorf("the log: %q", lines)
 	}
 }

@@ -1,0 +1,154 @@
+package starter
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/start-server/start-server/internal/portspec"
+	"github.com/start-server/start-server/internal/process"
+	"github.com/start-server/start-server/internal/socket"
+)
+
+// sockets are what the workers listen on.
+type sockets struct {
+	config    Config
+	list      []*socket.Socket
+	inherited []int // descriptors that the superdaemon was given for no purpose of its own, and hands on
+}
+
+func newSockets(c Config, inherited []int) *sockets {
+	return &sockets{config: c, inherited: inherited}
+}
+
+// open binds every port and path, or takes the socket of the service manager that is bound to it.
+// Sockets of the service manager that nothing names are handed on. report is called with log lines.
+func (s *sockets) open(detached bool, report func(line string)) error {
+	process.Reserve(len(s.config.Ports) + len(s.config.Paths))
+	offered := s.activated(detached, report)
+	take := func(named func(*socket.Socket) bool) *socket.Socket {
+		for i, o := range offered {
+			if named(o) {
+				offered = append(offered[:i:i], offered[i+1:]...)
+				return o
+			}
+		}
+		return nil
+	}
+	for _, spec := range s.config.Ports {
+		p, err := portspec.Parse(spec)
+		if err != nil {
+			return err
+		}
+		given := take(func(o *socket.Socket) bool { return o.IsPort(p) })
+		if err := s.addPort(p, given, report); err != nil {
+			return err
+		}
+	}
+	for _, path := range s.config.Paths {
+		given := take(func(o *socket.Socket) bool { return o.IsPath(path) })
+		if err := s.addPath(path, given, report); err != nil {
+			return err
+		}
+	}
+	s.list = append(s.list, offered...)
+	return nil
+}
+
+func (s *sockets) addPort(p portspec.Port, given *socket.Socket, report func(string)) error {
+	if limit := process.DescriptorLimit(); p.FD >= limit {
+		return fmt.Errorf("--port=%s=%d: descriptor exceeds RLIMIT_NOFILE (%d)", p.Key, p.FD, limit)
+	}
+	if given == nil {
+		var err error
+		if given, err = socket.OpenPort(p, s.config.Backlog); err != nil {
+			return err
+		}
+	}
+	given.Key, given.RequestedFD = p.Key, p.FD
+	if p.FD >= 0 {
+		report(msgDuplicated(p.FD))
+	}
+	s.list = append(s.list, given)
+	return nil
+}
+
+func (s *sockets) addPath(path string, given *socket.Socket, report func(string)) error {
+	if given == nil {
+		for _, other := range s.list {
+			if other.Same(path) {
+				return fmt.Errorf("listen on %q: the same address twice", path)
+			}
+		}
+		var err error
+		given, err = socket.OpenPath(path, s.config.Backlog, func(path string) { report(msgRemovingSocket(path)) })
+		if err != nil {
+			return err
+		}
+	}
+	s.list = append(s.list, given)
+	return nil
+}
+
+// activated takes what the service manager passed by sd_listen_fds(3), if it was meant for this
+// process, or for the one that detached it.
+func (s *sockets) activated(detached bool, report func(string)) []*socket.Socket {
+	value := os.Getenv("LISTEN_FDS")
+	count, err := strconv.Atoi(value)
+	if err != nil || count <= 0 {
+		if value != "" {
+			report(fmt.Sprintf("LISTEN_FDS=%q is not a number of sockets, ignored", value))
+		}
+		return nil
+	}
+	pid := os.Getenv("LISTEN_PID")
+	if pid != strconv.Itoa(os.Getpid()) && (!detached || pid != strconv.Itoa(os.Getppid())) {
+		return nil
+	}
+	list, errs := socket.Inherit(count, s.inherited, strings.Split(os.Getenv("LISTEN_FDNAMES"), ":"))
+	for _, err := range errs {
+		report(err.Error())
+	}
+	s.inherited = slices.DeleteFunc(s.inherited, func(fd int) bool {
+		return slices.ContainsFunc(list, func(s *socket.Socket) bool { return s.FD == fd })
+	})
+	return list
+}
+
+// handOn returns the descriptors of a worker by their numbers there, and adds to vars the
+// variables that name its sockets.
+func (s *sockets) handOn(vars map[string]string) []uintptr {
+	var files []uintptr
+	var numbers []int
+	if s.config.SocketActivation {
+		var order []int
+		files, numbers, order = socket.AssignActivationFDs(s.list, s.inherited)
+		names := make([]string, len(order))
+		for place, i := range order {
+			names[place] = s.list[i].Name
+		}
+		vars["LISTEN_FDS"] = strconv.Itoa(len(order))
+		vars["LISTEN_FDNAMES"] = strings.Join(names, ":")
+		vars["LISTEN_PID"] = "" // only the child knows it
+	} else {
+		files, numbers = socket.AssignFDs(s.list, s.inherited)
+	}
+	entries := make([]string, len(numbers))
+	for i, number := range numbers {
+		entries[i] = s.list[i].Key + "=" + strconv.Itoa(number)
+	}
+	vars["SERVER_STARTER_PORT"] = strings.Join(entries, ";")
+	return files
+}
+
+func (s *sockets) close() {
+	for _, o := range s.list {
+		o.Close()
+	}
+}
+
+func (s *sockets) save(u *upgradeState) { u.Sockets, u.Inherited = s.list, s.inherited }
+
+func (s *sockets) resume(u *upgradeState) { s.list, s.inherited = u.Sockets, u.Inherited }

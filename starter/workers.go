@@ -1,0 +1,138 @@
+package starter
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+
+	"github.com/start-server/start-server/internal/process"
+	"github.com/start-server/start-server/internal/sdnotify"
+)
+
+// notice is what a worker reported on its NOTIFY_SOCKET.
+type notice struct {
+	PID int `json:"pid"`
+	sdnotify.Message
+}
+
+// workers starts workers and receives what they report.
+type workers struct {
+	config      Config
+	environment *environment
+	sockets     *sockets
+
+	receivers map[int]*sdnotify.Receiver // by the pid of the worker
+	notices   chan notice
+	done      chan struct{} // closed at the end
+	receiving sync.WaitGroup
+}
+
+func newWorkers(c Config, e *environment, s *sockets, notices chan notice) *workers {
+	return &workers{
+		config: c, environment: e, sockets: s,
+		receivers: map[int]*sdnotify.Receiver{},
+		notices:   notices,
+		done:      make(chan struct{}),
+	}
+}
+
+// start starts a worker of that generation. again means that a worker has started before.
+func (w *workers) start(generation int, again bool) (int, error) {
+	vars, overrides := w.environment.forWorker(again)
+	files := w.sockets.handOn(overrides)
+	overrides["SERVER_STARTER_GENERATION"] = strconv.Itoa(generation)
+	var receiver *sdnotify.Receiver
+	if w.config.ReadyTimeout > 0 {
+		var err error
+		receiver, err = sdnotify.Listen(fmt.Sprintf("start_server/%d/%d", os.Getpid(), generation))
+		if err != nil {
+			return 0, err
+		}
+		overrides["NOTIFY_SOCKET"] = receiver.Address()
+	}
+	pid, err := process.Start(process.Spec{
+		Args:         w.config.Program,
+		Env:          encode(vars, overrides),
+		Dir:          w.config.Dir,
+		Files:        files,
+		SetListenPID: w.config.SocketActivation,
+	})
+	switch {
+	case receiver == nil:
+	case err != nil:
+		_ = receiver.Close()
+	default:
+		w.receive(pid, receiver)
+	}
+	return pid, err
+}
+
+// receive makes notices of what the worker reports, until it is forgotten.
+func (w *workers) receive(pid int, receiver *sdnotify.Receiver) {
+	w.receivers[pid] = receiver
+	trusted := sdnotify.Trusted(pid)
+	w.receiving.Add(1)
+	go func() {
+		defer w.receiving.Done()
+		for {
+			message, err := receiver.Next(trusted)
+			if err != nil {
+				return
+			}
+			select {
+			case w.notices <- notice{pid, message}:
+			case <-w.done:
+				return
+			}
+		}
+	}()
+}
+
+// forget closes what belongs to a worker that is gone.
+func (w *workers) forget(pid int) {
+	if receiver := w.receivers[pid]; receiver != nil {
+		_ = receiver.Close()
+		delete(w.receivers, pid)
+	}
+}
+
+// pause stops receiving and returns the notices that were received and not acted on yet. What
+// workers report from now on stays in the queues of the sockets.
+func (w *workers) pause() (notices []notice) {
+	for _, r := range w.receivers {
+		r.Pause()
+	}
+	ended := make(chan struct{})
+	go func() { w.receiving.Wait(); close(ended) }()
+	for {
+		select {
+		case n := <-w.notices:
+			notices = append(notices, n)
+		case <-ended:
+			return notices
+		}
+	}
+}
+
+// unpause is the opposite of pause.
+func (w *workers) unpause() {
+	for pid, r := range w.receivers {
+		r.Resume()
+		w.receive(pid, r)
+	}
+}
+
+func (w *workers) close() { close(w.done) }
+
+func (w *workers) save(u *upgradeState) {
+	for pid, r := range w.receivers {
+		u.Receivers = append(u.Receivers, receiverState{Worker: pid, Descriptor: r.Descriptor(), Address: r.Address()})
+	}
+}
+
+func (w *workers) resume(u *upgradeState) {
+	for _, r := range u.Receivers {
+		w.receive(r.Worker, sdnotify.Adopt(r.Descriptor, r.Address))
+	}
+}
