@@ -100,7 +100,7 @@ func (c Control) await(ctx context.Context, p *pidfile.Process, generation int, 
 func (c Control) superdaemon() (*pidfile.Process, error) {
 	p, err := pidfile.Holder(c.PIDFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: no superdaemon is running that was started with it", err)
+		return nil, fmt.Errorf("pid file %q does not exist; is start_server running?", c.PIDFile)
 	}
 	return p, err
 }

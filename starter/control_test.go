@@ -157,7 +157,7 @@ func TestControlRefuses(t *testing.T) {
 		restart string
 	}{
 		{Control{}, "--stop option requires --pid-file", "--restart option requires --pid-file and --status-file"},
-		{Control{PIDFile: dir + "/none", StatusFile: "s"}, "no superdaemon is running that was started with it", "no superdaemon is running"},
+		{Control{PIDFile: dir + "/none", StatusFile: "s"}, "does not exist; is start_server running?", "is start_server running?"},
 		{Control{PIDFile: stale, StatusFile: "s"}, "is not locked: no superdaemon is running", "is not locked: no superdaemon is running"},
 		{p.control, "", "read status file: open " + p.control.StatusFile},
 	} {

@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"github.com/start-server/start-server/internal/process"
 )
 
-// Every line that the superdaemon logs stands here: the words are an
-// interface, which operators' scripts match (Server::Starter 0.35).
+// Every line that the superdaemon logs is in this file: the text is an interface, which operators'
+// scripts match (Server::Starter 0.35).
 
 func msgStarting(pid int) string {
 	return fmt.Sprintf("start_server (pid:%d) starting now...", pid)
@@ -39,10 +42,10 @@ func msgFailedToStart(pid, status int) string {
 }
 
 const (
-	msgHintSockets = "hint: a server that binds its address itself finds it in use, by start_server: " +
-		"it must take the sockets that SERVER_STARTER_PORT names (start_server(1), ENVIRONMENT)"
-	msgHintForeground = "hint: the program ended without an error: a server must stay in the foreground and not detach itself"
-	msgHintReady      = "hint: with --ready-timeout a server must say READY=1 on $NOTIFY_SOCKET as soon as it can serve, sd_notify(3)"
+	msgHintSockets = "hint: if the server reports \"address already in use\", it is binding the port itself; " +
+		"it must use the sockets in SERVER_STARTER_PORT"
+	msgHintForeground = "hint: the program ended without an error; a server must stay in the foreground and not detach itself"
+	msgHintReady      = "hint: with --ready-timeout the server must send READY=1 to $NOTIFY_SOCKET as soon as it can serve, see sd_notify(3)"
 )
 
 func msgNotReady(pid int, timeout time.Duration, sig string) string {
@@ -98,21 +101,30 @@ func msgIgnored(sig string) string {
 }
 
 func msgUpgrading(executable string) string {
-	return "received USR2, replacing the superdaemon by " + executable
+	return "received USR2, upgrading start_server to " + executable
 }
 
 func msgNotUpgraded(err error) string {
-	return fmt.Sprintf("the superdaemon was not replaced: %v", err)
+	return fmt.Sprintf("upgrade failed, still running the old version: %v", err)
 }
 
 func msgUpgraded(pid, generation int) string {
-	return fmt.Sprintf("the superdaemon was replaced (pid:%d), generation %d goes on", pid, generation)
+	return fmt.Sprintf("start_server upgraded (pid:%d), generation %d keeps serving", pid, generation)
 }
 
 const msgExiting = "exiting"
 
 func msgStopping(pid, superdaemon int) string {
 	return fmt.Sprintf("stop_server (pid:%d) stopping now (pid:%d)...", pid, superdaemon)
+}
+
+// describeStatus returns a raw wait status in words.
+func describeStatus(status int) string {
+	ws := syscall.WaitStatus(status)
+	if ws.Signaled() {
+		return "killed by " + process.SignalName(ws.Signal())
+	}
+	return fmt.Sprintf("exit status %d", ws.ExitStatus())
 }
 
 func seconds(d time.Duration) string {

@@ -117,7 +117,7 @@ func (u *upgrader) onExit(pid, status int) bool {
 	case p.late:
 		p.err = fmt.Errorf("%s does not answer within %s secs", u.executable, seconds(probeTimeout))
 	case status != 0 || !strings.Contains(answer, answerPrefix):
-		p.err = fmt.Errorf("%s is not a compatible start_server (exit status %d, output %q)", u.executable, status>>8, answer)
+		p.err = fmt.Errorf("%s is not a compatible start_server (%s, output %q)", u.executable, describeStatus(status), answer)
 	}
 	return true
 }

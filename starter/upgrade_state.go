@@ -94,7 +94,7 @@ func beingChecked() bool { return os.Getenv(probeVariable) != "" }
 
 // answerPrefix begins the answer of a start_server that can take over. Programs of
 // other kinds that happen to be at that place do not say this.
-const answerPrefix = "start_server can take over, state version "
+const answerPrefix = "compatible start_server, state version "
 
 // readUpgradeState reads the state that a variable names by its descriptor, once: the variable
 // and the descriptor are gone then. It is nil where there is no such variable.

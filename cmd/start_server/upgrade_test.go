@@ -171,7 +171,7 @@ func (s *service) deaths(pid int) int {
 // replaced waits until the superdaemon has been replaced so often.
 func (s *service) replaced(times int) {
 	s.t.Helper()
-	s.await("successor", func() bool { return s.count("the superdaemon was replaced ") >= times })
+	s.await("successor", func() bool { return s.count("start_server upgraded ") >= times })
 }
 
 // moment waits a random time in the course of an upgrade, as long as it took last time or a bit longer.
@@ -279,7 +279,7 @@ func (s *service) endOrSuccessor() *os.ProcessState {
 			return state
 		default:
 		}
-		if s.count("the superdaemon was replaced ") == 0 || s.count("received ") > s.count("received USR") {
+		if s.count("start_server upgraded ") == 0 || s.count("received ") > s.count("received USR") {
 			continue
 		}
 		if answered := s.count(words); answered == 20 {

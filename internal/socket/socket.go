@@ -139,7 +139,7 @@ func lookup4(host string) (netip.Addr, error) {
 func OpenPath(path string, backlog int, removing func(path string)) (*Socket, error) {
 	switch info, err := os.Lstat(path); {
 	case err == nil && info.Mode()&os.ModeSocket == 0:
-		return nil, fmt.Errorf("listen on %q: the file that is there is no socket, and is left alone", path)
+		return nil, fmt.Errorf("listen on %q: file exists and is not a socket", path)
 	case err == nil:
 		removing(path)
 		if err := os.Remove(path); err != nil {

@@ -169,9 +169,9 @@ func TestOpenPathInTheWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, words := range map[string]string{
-		precious:                          "is no socket",
-		link:                              "is no socket", // nor is what it points to looked at
-		dir:                               "is no socket",
+		precious:                          "is not a socket",
+		link:                              "is not a socket", // nor is what it points to looked at
+		dir:                               "is not a socket",
 		dir + "/no/such":                  "no such file or directory",
 		precious + "/x":                   "not a directory",
 		dir + strings.Repeat("/long", 40): "a socket address takes",
