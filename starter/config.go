@@ -28,6 +28,7 @@ type Config struct {
 	Interval     time.Duration // a worker that is alive after so long has started; NewConfig: 1 s
 	ReadyTimeout time.Duration // a worker that is not ready after so long has failed; 0: the interval decides
 	KillTimeout  time.Duration // a worker that lives so long after it was told to stop gets KILL; 0: never
+	MaxAttempts  int           // a restart, or the first start, is given up after so many failed attempts; 0: never
 	SignalOnHUP  string        // what old workers get after a HUP; NewConfig: "TERM"
 	SignalOnTERM string        // what workers get after a TERM; NewConfig: "TERM"
 
@@ -67,6 +68,9 @@ func (c Config) Validate() error {
 	}
 	if c.KillOldDelay != nil {
 		errs = append(errs, notNegative("kill-old-delay", *c.KillOldDelay))
+	}
+	if c.MaxAttempts < 0 {
+		errs = append(errs, fmt.Errorf("--max-attempts=%d: must not be negative", c.MaxAttempts))
 	}
 	if c.Backlog < 0 {
 		errs = append(errs, fmt.Errorf("--backlog=%d: must not be negative", c.Backlog))

@@ -53,9 +53,9 @@ func TestSteadySuperdaemon(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	go func() {
 		defer stop()
-		restart(t, c.StatusFile, 3)
+		requestRestarts(t, c.StatusFile, 3)
 		first := measure(t)
-		restart(t, c.StatusFile, 10)
+		requestRestarts(t, c.StatusFile, 10)
 		if last := measure(t); last != first {
 			t.Errorf("%+v have become %+v", first, last)
 		}
@@ -69,8 +69,8 @@ func TestSteadySuperdaemon(t *testing.T) {
 	}
 }
 
-// restart asks for so many further generations, one after the other.
-func restart(t *testing.T, status string, generations int) {
+// requestRestarts asks for so many further generations, one after the other.
+func requestRestarts(t *testing.T, status string, generations int) {
 	generation := awaitNewer(t, status, 0)
 	for range generations {
 		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {

@@ -163,6 +163,110 @@ func TestFailingStart(t *testing.T) {
 	})
 }
 
+func TestGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second, maxAttempts: 2})
+		p.lives[2], p.lives[3] = 0, 0
+		p.lives[4] = 0
+		p.at(10, p.hup)
+		p.at(20, p.hup) // tries again
+		p.at(30, p.term)
+		p.run(`
+		0 starting new worker 1
+		10 received HUP, spawning a new worker
+		10 starting new worker 2
+		11 new worker 2 seems to have failed to start, exit status:256
+		11 starting new worker 3
+		12 new worker 3 seems to have failed to start, exit status:256
+		12 giving up the restart after 2 failed attempts (generation 3: exit status 1), generation 1 (pid 1) keeps serving
+		20 received HUP, spawning a new worker
+		20 starting new worker 4
+		21 new worker 4 seems to have failed to start, exit status:256
+		21 starting new worker 5
+		22 new worker is now running, sending TERM to old workers:1
+		22 killing old workers
+		22 (1 gets terminated)
+		22 old worker 1 died, status:0
+		30 received TERM, sending TERM to all workers:5
+		30 (5 gets terminated)
+		30 worker 5 died, status:0
+		30 exiting`)
+	})
+}
+
+func TestGiveUpDuringDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second, maxAttempts: 1})
+		p.asked.killOldDelay = 5 * time.Second
+		p.lives[2] = 3 * time.Second
+		p.at(10, p.hup)
+		p.at(20, p.term)
+		p.run(`
+		0 starting new worker 1
+		10 received HUP, spawning a new worker
+		10 starting new worker 2
+		11 new worker is now running, sending TERM to old workers:1
+		11 sleeping 5 secs before killing old workers
+		13 worker 2 died unexpectedly with status:256, restarting
+		13 giving up the restart after 1 failed attempt (generation 2: exit status 1), generation 1 (pid 1) keeps serving
+		20 received TERM, sending TERM to all workers:1
+		20 (1 gets terminated)
+		20 worker 1 died, status:0
+		20 exiting`)
+	})
+}
+
+// TestGiveUpWhileNoneServes: the restart has its verdict, and the attempts go on until one succeeds.
+func TestGiveUpWhileNoneServes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second, maxAttempts: 2})
+		p.lives[1] = 10500 * time.Millisecond
+		p.lives[2], p.lives[3], p.lives[4] = 0, 0, 0
+		p.at(10, p.hup)
+		p.at(20, p.term)
+		p.run(`
+		0 starting new worker 1
+		10 received HUP, spawning a new worker
+		10 starting new worker 2
+		10.5 old worker 1 died, status:256
+		11 new worker 2 seems to have failed to start, exit status:256
+		11 starting new worker 3
+		12 new worker 3 seems to have failed to start, exit status:256
+		12 giving up the restart after 2 failed attempts (generation 3: exit status 1), but no worker is serving: still trying
+		12 starting new worker 4
+		13 new worker 4 seems to have failed to start, exit status:256
+		13 starting new worker 5
+		20 received TERM, sending TERM to all workers:5
+		20 (5 gets terminated)
+		20 worker 5 died, status:0
+		20 exiting`)
+	})
+}
+
+func TestGiveUpFirstStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second, readyTimeout: 2 * time.Second, maxAttempts: 2})
+		p.slow = 3 * time.Second
+		p.run(`
+		0 starting new worker 1
+		2 new worker 1 is not ready after 2 secs, sending TERM
+		2 (1 gets terminated)
+		2 starting new worker 2
+		4 new worker 2 is not ready after 2 secs, sending TERM
+		4 hint: with --ready-timeout the server must send READY=1 to $NOTIFY_SOCKET as soon as it can serve, see sd_notify(3)
+		4 (2 gets terminated)
+		4 giving up the start after 2 failed attempts (generation 2: not ready in 2 secs)
+		4 (1 gets terminated)
+		4 (2 gets terminated)
+		5 worker 1 died, status:0
+		7 worker 2 died, status:0
+		7 exiting`)
+		if err := p.loop.failure; err == nil || err.Error() != "no worker has started in 2 attempts (generation 2: not ready in 2 secs)" {
+			t.Error(err)
+		}
+	})
+}
+
 func TestDeathDuringDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newStage(t, rules{interval: time.Second})

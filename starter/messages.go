@@ -92,6 +92,34 @@ func msgWorkerDied(pid, status int) string {
 	return fmt.Sprintf("worker %d died, status:%d", pid, status)
 }
 
+// msgGivenUp is logged when a restart, or the first start, is given up. serving is the worker that keeps
+// serving, nil if there is none.
+func msgGivenUp(r restart, generation int, serving *worker, first bool) string {
+	attempts := count(r.Attempts, "failed attempt")
+	switch {
+	case first:
+		return fmt.Sprintf("giving up the start after %s (generation %d: %s)", attempts, generation, r.Reason)
+	case serving == nil:
+		return fmt.Sprintf("giving up the restart after %s (generation %d: %s), but no worker is serving: still trying",
+			attempts, generation, r.Reason)
+	}
+	return fmt.Sprintf("giving up the restart after %s (generation %d: %s), generation %d (pid %d) keeps serving",
+		attempts, generation, r.Reason, serving.Generation, serving.PID)
+}
+
+// howEnded describes a raw wait status.
+func howEnded(status int) string {
+	ws := syscall.WaitStatus(status)
+	if ws.Signaled() {
+		return "signal " + process.SignalName(ws.Signal())
+	}
+	return fmt.Sprintf("exit status %d", ws.ExitStatus())
+}
+
+func howNotReady(timeout time.Duration) string {
+	return fmt.Sprintf("not ready in %s secs", seconds(timeout))
+}
+
 func msgKillTimeout(pid int, timeout time.Duration) string {
 	return fmt.Sprintf("worker %d is still there %s secs after it was told to stop, sending KILL", pid, seconds(timeout))
 }
@@ -144,12 +172,8 @@ func (s *supervisor) describe() string {
 	if s.Phase == stopping {
 		return fmt.Sprintf("stopping, waiting for %s", count(len(s.Old), "worker"))
 	}
-	serving := s.Current
-	if untold := s.notYetStopped(); serving == nil && len(untold) > 0 {
-		serving = untold[len(untold)-1]
-	}
 	words := "no worker is serving"
-	if serving != nil {
+	if serving := s.serving(); serving != nil {
 		words = fmt.Sprintf("generation %d (pid %d) is serving", serving.Generation, serving.PID)
 		if serving.StatusText != "" {
 			words += ": " + serving.StatusText
@@ -160,6 +184,9 @@ func (s *supervisor) describe() string {
 	}
 	if n := len(s.Old) - len(s.notYetStopped()); n > 0 {
 		words += fmt.Sprintf("; %s finishing", count(n, "old worker"))
+	}
+	if r := s.Restart; r.Result == givenUp {
+		words += fmt.Sprintf("; the last restart was given up after %s: %s", count(r.Attempts, "attempt"), r.Reason)
 	}
 	return words
 }

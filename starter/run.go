@@ -42,7 +42,7 @@ var ErrUpgradeCheck = errors.New("this process was started to check for an upgra
 // Run supervises the workers until it is told to stop, by TERM, INT, QUIT or the end of ctx, and
 // returns nil when every worker has ended. With Config.Daemonize it returns nil when a detached
 // superdaemon is ready. It takes over the process (signals, child reaping, standard output and
-// error), so call it once, from main. An error means that nothing was started.
+// error), so call it once, from main. An error means that no worker has started, and none is left.
 func Run(ctx context.Context, c Config) error {
 	if beingChecked() {
 		return ErrUpgradeCheck
@@ -68,7 +68,7 @@ func Run(ctx context.Context, c Config) error {
 	parent.NotifyReady()
 	d.loop.run(ctx)
 	d.close()
-	return nil
+	return d.loop.failure
 }
 
 // open binds everything and writes the files. What fails here is reported on the standard error
@@ -105,6 +105,7 @@ func (c Config) rules() rules {
 		interval:     c.Interval,
 		readyTimeout: c.ReadyTimeout,
 		killTimeout:  c.KillTimeout,
+		maxAttempts:  c.MaxAttempts,
 		signalOnHUP:  onHUP,
 		signalOnTERM: onTERM,
 		sockets:      len(c.Ports)+len(c.Paths) > 0,

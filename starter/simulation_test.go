@@ -42,6 +42,8 @@ func TestSimulationCatches(t *testing.T) {
 		"forgets a HUP during a start":             func(s *supervisor) decider { return forgetful{s} },
 		"tells old workers again at each HUP":      func(s *supervisor) decider { return nagging{s} },
 		"misses deaths":                            func(s *supervisor) decider { return &deaf{supervisor: s} },
+		"never gives up":                           func(s *supervisor) decider { return stubborn{s} },
+		"ends when no worker serves":               func(s *supervisor) decider { return resigned{s} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(2000) {
@@ -113,6 +115,22 @@ func (d *deaf) onExit(pid, status int) {
 	}
 }
 
+type stubborn struct{ *supervisor }
+
+func (s stubborn) onTimer() {
+	s.Restart.Attempts = 0
+	s.supervisor.onTimer()
+}
+
+type resigned struct{ *supervisor }
+
+func (r resigned) onTimer() {
+	r.supervisor.onTimer()
+	if r.Phase < stopping && r.Restart.Result == givenUp && r.serving() == nil {
+		r.stopAll(syscall.SIGTERM)
+	}
+}
+
 // successive is a supervisor that is replaced over and over.
 type successive struct{ *supervisor }
 
@@ -141,6 +159,7 @@ type world struct {
 	status   []statusfile.Worker
 	stopping bool
 	lastHUP  bool // a HUP came, and no worker was started since
+	failed   int  // attempts since a worker has started, a HUP was acted on or a restart was given up
 	lines    []string
 	hints    int
 	err      error
@@ -185,6 +204,9 @@ func simulate(seed uint64, make func(*supervisor) decider) error {
 			w.fail("a stop does not end")
 		}
 	}
+	if s := w.sup; !w.stopping && (s.failure == nil || s.StartedAt > 0) {
+		w.fail("stopped, though it was not told to and a worker has served")
+	}
 	if w.err == nil && len(w.children) > 0 {
 		w.fail("stopped, and %d children live", len(w.children))
 	}
@@ -199,6 +221,7 @@ func randomRules(r *rand.Rand) rules {
 		interval:     []time.Duration{0, time.Second, 3 * time.Second}[r.IntN(3)],
 		readyTimeout: []time.Duration{0, 2 * time.Second}[r.IntN(2)],
 		killTimeout:  []time.Duration{0, 2 * time.Second}[r.IntN(2)],
+		maxAttempts:  []int{0, 1, 2, 3}[r.IntN(4)],
 		signalOnHUP:  []syscall.Signal{syscall.SIGTERM, syscall.SIGUSR1}[r.IntN(2)],
 		signalOnTERM: syscall.SIGTERM,
 		sockets:      r.IntN(2) == 0,
@@ -242,7 +265,7 @@ func (w *world) event(d decider, end bool) {
 			d.onReady(c.PID)
 		}
 	}
-	if w.stopping { // in the end even stubborn workers go
+	if w.ending() { // in the end even stubborn workers go
 		for pid, c := range w.children {
 			c.stubborn = c.stubborn && w.sup.rules.killTimeout > 0
 			if c.stopTold && !c.stubborn {
@@ -251,6 +274,9 @@ func (w *world) event(d decider, end bool) {
 		}
 	}
 }
+
+// ending tells whether everybody is told to stop, by a signal or because the first start was given up.
+func (w *world) ending() bool { return w.stopping || w.sup.Phase == stopping }
 
 // kill makes a process a zombie.
 func (w *world) kill(pid int) {
@@ -294,10 +320,15 @@ func (w *world) fail(format string, args ...any) {
 }
 
 func (w *world) start(generation int) (int, error) {
-	if w.stopping {
+	if w.ending() {
 		w.fail("a worker is started while stopping")
 	}
+	if limit := w.sup.rules.maxAttempts; limit > 0 && w.failed >= limit && (w.sup.serving() != nil || w.sup.StartedAt == 0) {
+		w.fail("%d attempts have failed, and another one is made", w.failed)
+	}
+	w.failed++
 	if w.random.IntN(10) == 0 {
+		w.lastHUP = w.lastHUP && w.sup.rules.maxAttempts == 0 // an attempt was made
 		return 0, errors.New("fork failed")
 	}
 	w.lastHUP = false
@@ -320,7 +351,7 @@ func (w *world) signal(pid int, sig syscall.Signal) {
 			w.fail("%d is killed without being told", pid)
 		}
 		w.kill(pid)
-	case w.stopping:
+	case w.ending():
 		c.stopTold = true
 		if !c.stubborn && w.random.IntN(3) > 0 {
 			w.kill(pid)
@@ -362,6 +393,11 @@ func (w *world) reopenLog() {}
 
 func (w *world) logLine(line string) {
 	w.lines = append(w.lines, line)
+	for _, verdict := range []string{"received HUP", "autorestart", "new worker is now running", "giving up the restart"} {
+		if strings.HasPrefix(line, verdict) {
+			w.failed = 0
+		}
+	}
 	if !strings.HasPrefix(line, "hint: ") {
 		return
 	}

@@ -44,6 +44,7 @@ type rules struct {
 	interval     time.Duration
 	readyTimeout time.Duration // 0: a worker that is alive after the interval has started
 	killTimeout  time.Duration // 0: nobody is ever killed
+	maxAttempts  int           // of a restart or the first start, until it is given up; 0: never
 	signalOnHUP  syscall.Signal
 	signalOnTERM syscall.Signal
 	sockets      bool // there are sockets to be taken over by the worker
@@ -83,6 +84,7 @@ type state struct {
 	LastStartAt    time.Duration `json:"last_start_at"`   // when the latest worker was started
 	StartedAt      time.Duration `json:"started_at"`      // when the latest worker had started, for the auto restart
 	Deadline       time.Duration `json:"deadline"`        // when the phases starting and delaying are over
+	Restart        restart       `json:"restart"`         // the latest one that was asked for
 }
 
 // supervisor decides. It has no goroutine, no clock and makes no system call:
@@ -94,10 +96,11 @@ type supervisor struct {
 	settings settings
 	now      time.Duration
 	out      effects
+	failure  error // why the superdaemon ends, if it was not told to
 }
 
 func newSupervisor(r rules, out effects) *supervisor {
-	return &supervisor{rules: r, out: out}
+	return &supervisor{rules: r, out: out, state: state{Restart: restart{Result: inProgress}}}
 }
 
 // beginStep begins a beginStep of the loop: what the time is and what is asked for now.
@@ -166,6 +169,9 @@ func (s *supervisor) currentExited(status int) {
 	}
 	s.out.logLine(msgDiedUnexpectedly(w.PID, status))
 	s.workerGone(w)
+	if s.Phase == delaying && s.attemptFailed(howEnded(status)) {
+		return
+	}
 	s.retryAfter(retryPause)
 }
 
@@ -257,7 +263,8 @@ func (s *supervisor) idle() bool { return s.Phase == running && len(s.Old) == 0 
 // startWorker starts the next worker. It answers every HUP received until now.
 func (s *supervisor) startWorker() {
 	if s.RestartPending {
-		s.RestartPending, s.Restarting = false, true
+		s.RestartPending = false
+		s.beginRestart()
 		s.out.reopenLog()
 		s.out.logLine(msgReceivedHUP)
 	}
@@ -267,11 +274,14 @@ func (s *supervisor) startWorker() {
 	}
 	s.Phase, s.Candidate = starting, nil
 	s.Generation++
+	s.countAttempt()
 	s.LastStartAt = s.now
 	pid, err := s.out.start(s.Generation)
 	if err != nil {
 		s.out.logLine(msgNoWorker(err))
-		s.retryAfter(max(s.rules.interval, retryPause))
+		if !s.attemptFailed(err.Error()) {
+			s.retryAfter(max(s.rules.interval, retryPause))
+		}
 		return
 	}
 	s.Candidate = &worker{PID: pid, Generation: s.Generation}
@@ -302,13 +312,17 @@ func (s *supervisor) finishStart() {
 		s.out.logLine(msgFailedToStart(c.PID, c.Status))
 		s.out.forget(c.PID)
 		s.hint(c)
-		s.startWorker()
+		if !s.attemptFailed(howEnded(c.Status)) {
+			s.startWorker()
+		}
 	case s.rules.readyTimeout > 0:
 		s.out.logLine(msgNotReady(c.PID, s.rules.readyTimeout, process.SignalName(s.rules.signalOnTERM)))
 		s.hint(c)
 		s.Old = append(s.Old, c)
 		s.sendStop(c, s.rules.signalOnTERM)
-		s.retryAfter(max(s.rules.interval, retryPause))
+		if !s.attemptFailed(howNotReady(s.rules.readyTimeout)) {
+			s.retryAfter(max(s.rules.interval, retryPause))
+		}
 	default:
 		s.startSucceeded()
 	}
@@ -368,6 +382,7 @@ func (s *supervisor) stopOldWorkers() {
 // enterRunning is where every start that succeeded ends.
 func (s *supervisor) enterRunning() {
 	s.Phase = running
+	s.endRestart(succeeded)
 	if s.ReadySent {
 		s.notify("")
 	} else {
@@ -388,7 +403,7 @@ func (s *supervisor) autoRestart() {
 	} else {
 		s.out.logLine(msgAutoRestartForced(interval))
 	}
-	s.Restarting = true
+	s.beginRestart()
 	s.startWorker()
 }
 
@@ -401,14 +416,20 @@ func (s *supervisor) autoRestartAfter() time.Duration {
 	return s.settings.autoRestartInterval
 }
 
-// stop tells everybody to stop, those included who were told before.
+// stop answers a signal to stop.
 func (s *supervisor) stop(sig syscall.Signal) {
 	order := syscall.SIGTERM
 	if sig == syscall.SIGTERM {
 		order = s.rules.signalOnTERM
 	}
+	s.out.logLine(msgReceivedStop(process.SignalName(sig), process.SignalName(order), pids(s.workers())))
+	s.stopAll(order)
+}
+
+// stopAll sends every worker the signal to stop, also those that were sent one before.
+func (s *supervisor) stopAll(order syscall.Signal) {
 	all := s.workers()
-	s.out.logLine(msgReceivedStop(process.SignalName(sig), process.SignalName(order), pids(all)))
+	s.endRestart(cancelled)
 	s.Phase, s.Current, s.Candidate = stopping, nil, nil
 	s.Old = nil
 	for _, w := range all {

@@ -47,6 +47,7 @@ type workerOptions struct {
 	AutoRestartInterval *int       `long:"auto-restart-interval" value-name:"SECONDS" description:"seconds between automatic restarts (default: $AUTO_RESTART_INTERVAL, else 360)"`
 	KillOldDelay        *int       `long:"kill-old-delay" value-name:"SECONDS" description:"stop old workers this many seconds after a new one has started (default: $KILL_OLD_DELAY, else 5 with --enable-auto-restart, else 0)"`
 	KillTimeout         *int       `long:"kill-timeout" no-abbrev:"yes" value-name:"SECONDS" description:"send SIGKILL to a worker still running this many seconds after being told to stop (default: never)"`
+	MaxAttempts         *int       `long:"max-attempts" no-abbrev:"yes" value-name:"COUNT" description:"give up a restart after this many failed attempts in a row, and keep the old workers; give up a first start likewise, with exit status 1 (default: never)"`
 }
 
 type fileOptions struct {
@@ -153,6 +154,10 @@ func (o workerOptions) apply(c *starter.Config) (err error) {
 	c.AutoRestartInterval = duration(o.AutoRestartInterval)
 	c.KillOldDelay = duration(o.KillOldDelay)
 	c.KillTimeout, err = timeout("kill-timeout", o.KillTimeout)
+	if o.MaxAttempts != nil {
+		c.MaxAttempts = *o.MaxAttempts
+		err = errors.Join(err, atLeastOne("max-attempts", *o.MaxAttempts))
+	}
 	return err
 }
 
@@ -182,8 +187,12 @@ func timeout(name string, seconds *int) (time.Duration, error) {
 	if seconds == nil {
 		return 0, nil
 	}
-	if *seconds <= 0 {
-		return 0, fmt.Errorf("--%s=%d: must be 1 or more", name, *seconds)
+	return *duration(seconds), atLeastOne(name, *seconds)
+}
+
+func atLeastOne(name string, n int) error {
+	if n <= 0 {
+		return fmt.Errorf("--%s=%d: must be 1 or more", name, n)
 	}
-	return *duration(seconds), nil
+	return nil
 }

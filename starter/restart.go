@@ -1,0 +1,102 @@
+package starter
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// restart is one that was asked for, by HUP or the time, or the first start, whose number is 0.
+type restart struct {
+	Number   int           `json:"number"`
+	Result   result        `json:"result"`
+	Attempts int           `json:"attempts"` // to start a worker for it
+	Reason   string        `json:"reason"`   // why the latest of them failed, "" if none did
+	BeganAt  time.Duration `json:"began_at"`
+	EndedAt  time.Duration `json:"ended_at"`
+}
+
+// result is how a restart ended. It stands in the JSON status.
+type result string
+
+const (
+	inProgress result = "in progress"
+	succeeded  result = "succeeded" // the new worker serves and the old ones were told to stop
+	givenUp    result = "given up"  // after rules.maxAttempts
+	cancelled  result = "cancelled" // by a stop
+)
+
+// beginRestart begins a restart that was asked for. One that is under way becomes part of it.
+func (s *supervisor) beginRestart() {
+	s.Restarting = true
+	s.Restart = restart{Number: s.Restart.Number + 1, Result: inProgress, BeganAt: s.now}
+}
+
+// countAttempt counts a worker that is started for a restart. One that replaces a worker which died while
+// serving is started for none.
+func (s *supervisor) countAttempt() {
+	if s.Restart.Result == inProgress {
+		s.Restart.Attempts++
+	}
+}
+
+// endRestart ends the restart that is under way, if one is.
+func (s *supervisor) endRestart(r result) {
+	if s.Restart.Result == inProgress {
+		s.Restart.Result, s.Restart.EndedAt = r, s.now
+	}
+}
+
+// attemptFailed records how an attempt failed, and gives up if no more are allowed. Otherwise it
+// returns false, and the next attempt is up to the caller. A HUP that waits is a reason to go on: the
+// next attempt answers it.
+func (s *supervisor) attemptFailed(how string) bool {
+	r := &s.Restart
+	if r.Result != inProgress {
+		return false
+	}
+	r.Reason = how
+	if s.rules.maxAttempts == 0 || r.Attempts < s.rules.maxAttempts || s.RestartPending {
+		return false
+	}
+	return s.giveUp()
+}
+
+// giveUp ends a restart that has failed: the worker that serves is kept. If none serves, the restart has
+// its verdict, but the attempts go on (false), for an operator who puts the program right needs nothing else.
+// If none has ever served, the superdaemon ends.
+func (s *supervisor) giveUp() bool {
+	serving := s.serving()
+	first := serving == nil && s.StartedAt == 0
+	s.endRestart(givenUp)
+	s.Restarting, s.Candidate = false, nil
+	s.out.logLine(msgGivenUp(s.Restart, s.Generation, serving, first))
+	switch {
+	case first:
+		s.failure = fmt.Errorf("no worker has started in %s (generation %d: %s)",
+			count(s.Restart.Attempts, "attempt"), s.Generation, s.Restart.Reason)
+		s.stopAll(s.rules.signalOnTERM)
+	case serving == nil:
+		return false
+	default:
+		s.keepServing(serving)
+	}
+	return true
+}
+
+// keepServing makes a worker current again that was about to be replaced.
+func (s *supervisor) keepServing(w *worker) {
+	s.Old = slices.DeleteFunc(s.Old, func(old *worker) bool { return old == w })
+	s.Current = w
+	s.StartedAt = s.now // the next automatic restart is due an interval from now
+	s.enterRunning()
+}
+
+// serving is the worker that serves and is meant to: the current one, else the newest of the old ones that
+// were not told to stop, as while a start fails. It is nil if there is none.
+func (s *supervisor) serving() *worker {
+	if old := s.notYetStopped(); s.Current == nil && len(old) > 0 {
+		return slices.MaxFunc(old, byGeneration)
+	}
+	return s.Current
+}
