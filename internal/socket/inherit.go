@@ -1,8 +1,11 @@
 package socket
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -79,11 +82,28 @@ func (s *Socket) IsPort(p portspec.Port) bool {
 	return false
 }
 
-// IsPath tells whether the socket is bound to that path.
+// IsPath tells whether the socket is bound to that path, however it is spelled (/var/run/x and /run/x).
 func (s *Socket) IsPath(path string) bool {
 	addr, err := unix.Getsockname(s.FD)
 	a, ok := addr.(*unix.SockaddrUnix)
-	return err == nil && ok && a.Name == path
+	return err == nil && ok && samePath(a.Name, path)
+}
+
+// samePath tells whether two paths lead to one file or, if it does not exist, to one place for it.
+func samePath(a, b string) bool {
+	if a == b {
+		return true
+	}
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	if errA == nil || errB == nil {
+		return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+	}
+	dirA, nameA := filepath.Split(a)
+	dirB, nameB := filepath.Split(b)
+	infoA, errA = os.Stat(cmp.Or(dirA, "."))
+	infoB, errB = os.Stat(cmp.Or(dirB, "."))
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB) && nameA == nameB
 }
 
 // FDName makes a key fit for LISTEN_FDNAMES, whose entries are ASCII without

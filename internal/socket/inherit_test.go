@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -142,6 +143,48 @@ func TestIs(t *testing.T) {
 	if !file.IsPath(path) || file.IsPath(path+"x") || tcp.IsPath(path) || (&Socket{FD: -1}).IsPath(path) {
 		t.Error("IsPath is wrong")
 	}
+}
+
+func TestIsPathSpelledOtherwise(t *testing.T) {
+	t.Parallel()
+	run, other := t.TempDir(), t.TempDir()
+	varRun := filepath.Join(other, "run")
+	if err := errors.Join(os.Symlink(run, varRun), os.Symlink(filepath.Join(run, "s"), filepath.Join(other, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	s, twin := openPath(t, filepath.Join(run, "s")), openPath(t, filepath.Join(other, "s"))
+	check := func() {
+		t.Helper()
+		for _, path := range []string{run + "/s", varRun + "/s", run + "/./s", varRun + "/../" + filepath.Base(run) + "/s"} {
+			if !s.IsPath(path) {
+				t.Errorf("the socket at %s is not recognized as %s", s.Path, path)
+			}
+		}
+		for _, path := range []string{twin.Path, run + "/t", "s", run} {
+			if s.IsPath(path) {
+				t.Errorf("the socket at %s is taken for %s", s.Path, path)
+			}
+		}
+	}
+	check()
+	if !s.IsPath(filepath.Join(other, "link")) {
+		t.Errorf("the socket at %s is not recognized through a symbolic link", s.Path)
+	}
+	s.Close() // and its file is removed
+	twin.Close()
+	s = reopen(t, s.Path)
+	check()
+}
+
+// reopen returns a socket bound to path whose file was removed.
+func reopen(t *testing.T, path string) *Socket {
+	t.Helper()
+	s := openPath(t, path)
+	t.Cleanup(s.Close)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func FuzzFDName(f *testing.F) {
