@@ -314,7 +314,7 @@ func TestReplaceUnderLoad(t *testing.T) {
 	}
 	cancel()
 	result := <-results
-	t.Logf("%d requests, %d lost; %d KiB of private memory after the first upgrade, %d after all", result.Sent, result.Lost, memory, s.memory())
+	t.Logf("%d requests, %d lost; %d KiB of anonymous memory after the first upgrade, %d after all", result.Sent, result.Lost, memory, s.memory())
 	if result.Lost > 0 || result.Sent == 0 {
 		t.Errorf("%d of %d requests were lost: %v", result.Lost, result.Sent, result.Errors)
 	}
@@ -354,15 +354,13 @@ func (s *service) descriptors() (list []string) {
 	return list
 }
 
-// memory is the private memory of the superdaemon in KiB.
+// memory is the anonymous memory of the superdaemon in KiB: that which is not pages of a file.
 func (s *service) memory() (sum int) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.pid))
 	for line := range strings.Lines(string(text)) {
-		var n int
-		if rest, ok := strings.CutPrefix(line, "Private_"); ok {
-			_, _ = fmt.Sscanf(rest[strings.IndexByte(rest, ':')+1:], "%d", &n)
-			sum += n
+		if n, err := fmt.Sscanf(line, "Anonymous: %d kB", &sum); n == 1 && err == nil {
+			return sum
 		}
 	}
-	return sum
+	return 0
 }

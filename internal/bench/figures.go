@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,9 +47,8 @@ func figures(idle time.Duration) []figure {
 		{key: "start", title: "start: exec to the worker's main", unit: milliseconds, rounds: 100, bare: true, measure: startWith(1)},
 		{key: "hup", title: "HUP to the new worker's main", unit: milliseconds, rounds: 5, measure: hupToMain},
 		{key: "term", title: "HUP to the old worker's TERM, `--ready-timeout` against the default second", unit: milliseconds, rounds: 5, measure: hupToTerm},
-		{key: "memory", title: "private memory at rest", unit: megabytes, rounds: 3, measure: memoryAfter(0, private)},
-		{key: "memory", title: "of it not shared with another such process", unit: megabytes, rounds: 3, measure: memoryAfter(0, anonymous)},
-		{key: "generations", title: "private memory at rest after 1,000 generations", unit: megabytes, rounds: 1, measure: memoryAfter(1000, private)},
+		{key: "memory", title: "anonymous memory at rest", unit: megabytes, rounds: 3, measure: memoryAfter(0)},
+		{key: "generations", title: "anonymous memory at rest after 1,000 generations", unit: megabytes, rounds: 1, measure: memoryAfter(1000)},
 		{key: "cpu", title: "processor time for 40 generations", unit: milliseconds, rounds: 5, measure: cpuFor(40)},
 		{key: "idle", title: fmt.Sprintf("system calls in %v of idleness", idle), unit: plain, rounds: 1, measure: syscallsIn(idle)},
 		{key: "ports", title: "start with 200 ports", unit: milliseconds, rounds: 20, measure: startWith(200)},
@@ -152,7 +150,7 @@ func (s *superdaemon) generate(n int) error {
 	return nil
 }
 
-func memoryAfter(generations int, kind *regexp.Regexp) func(candidate, workers) ([]float64, error) {
+func memoryAfter(generations int) func(candidate, workers) ([]float64, error) {
 	return func(c candidate, w workers) ([]float64, error) {
 		s, err := begin(c, w, []string{"--interval=0"})
 		if err != nil {
@@ -162,7 +160,7 @@ func memoryAfter(generations int, kind *regexp.Regexp) func(candidate, workers) 
 		if err := s.generate(generations); err != nil {
 			return nil, err
 		}
-		bytes, err := s.restingMemory(kind)
+		bytes, err := s.restingMemory()
 		return []float64{bytes}, err
 	}
 }

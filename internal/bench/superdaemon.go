@@ -158,35 +158,32 @@ func (s *superdaemon) stop() {
 	os.RemoveAll(s.folder)
 }
 
-// Lines of proc_pid_smaps_rollup(5): all that is accounted to a process alone, and that part of it which is not pages
-// of a file (a second process that runs the same binary would share those).
-var (
-	private   = regexp.MustCompile(`(?m)^Private_\w+:\s+(\d+) kB`)
-	anonymous = regexp.MustCompile(`(?m)^Anonymous:\s+(\d+) kB`)
-)
+// anonymous is the line of proc_pid_smaps_rollup(5) that counts what is not pages of a file: those are shared with every process
+// that runs the same binary, and the kernel takes them back when it needs the memory.
+var anonymous = regexp.MustCompile(`(?m)^Anonymous:\s+(\d+) kB`)
 
-// memory is the superdaemon's, in bytes.
-func (s *superdaemon) memory(kind *regexp.Regexp) (float64, error) {
+// memory is the superdaemon's anonymous memory, in bytes.
+func (s *superdaemon) memory() (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
-	sum := 0
-	for _, line := range kind.FindAllSubmatch(text, -1) {
-		n, _ := strconv.Atoi(string(line[1])) // it matched \d+
-		sum += n << 10
+	line := anonymous.FindSubmatch(text)
+	if line == nil {
+		return 0, errors.New("smaps_rollup has no line Anonymous")
 	}
-	return float64(sum), nil
+	n, err := strconv.Atoi(string(line[1]))
+	return float64(n << 10), err
 }
 
 // restingMemory is what memory is when it has not changed for three seconds.
-func (s *superdaemon) restingMemory(kind *regexp.Regexp) (float64, error) {
-	last, err := s.memory(kind)
+func (s *superdaemon) restingMemory() (float64, error) {
+	last, err := s.memory()
 	deadline := time.Now().Add(patience)
 	for since := time.Now(); err == nil && time.Since(since) < 3*time.Second && time.Now().Before(deadline); {
 		time.Sleep(100 * time.Millisecond)
 		var now float64
-		if now, err = s.memory(kind); now != last {
+		if now, err = s.memory(); now != last {
 			last, since = now, time.Now()
 		}
 	}

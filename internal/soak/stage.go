@@ -243,12 +243,12 @@ func (s *stage) descriptors() int {
 	return len(entries)
 }
 
-// memory is the superdaemon's private memory in bytes.
+// memory is the superdaemon's anonymous memory in bytes: that which is not pages of a file.
 func (s *stage) memory() int {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
 	sum := 0
 	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); strings.HasPrefix(line, "Private_") && len(fields) == 3 {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "Anonymous:" {
 			n, _ := strconv.Atoi(fields[1])
 			sum += n << 10
 		}
