@@ -83,7 +83,7 @@ func (s *sockets) addPath(path string, given *socket.Socket, report func(string)
 			}
 		}
 		var err error
-		given, err = socket.OpenPath(path, s.config.Backlog, func(path string) { report(msgRemovingSocket(path)) })
+		given, err = socket.OpenPath(path, s.config.Backlog, socket.DefaultAccess, func(path string) { report(msgRemovingSocket(path)) })
 		if err != nil {
 			return err
 		}

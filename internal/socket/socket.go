@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/account"
 	"github.com/start-server/start-server/internal/portspec"
 )
 
@@ -87,12 +88,14 @@ func newSocket(family, kind int) (int, error) {
 }
 
 func bindAndListen(fd, kind int, addr unix.Sockaddr, backlog int) error {
-	if err := unix.Bind(fd, addr); err != nil {
-		return err
+	err := unix.Bind(fd, addr)
+	if err == nil && kind == unix.SOCK_STREAM {
+		err = listen(fd, backlog)
 	}
-	if kind != unix.SOCK_STREAM {
-		return nil
-	}
+	return err
+}
+
+func listen(fd, backlog int) error {
 	if backlog == 0 {
 		backlog = DefaultBacklog
 	}
@@ -132,41 +135,79 @@ func lookup4(host string) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("host %q has no IPv4 address", host)
 }
 
-// OpenPath listens on a unix socket with mode 0777, which takes the umask of the whole process
+// Access decides who can connect to a unix socket.
+type Access struct {
+	Mode  uint32        // permissions, whatever the umask
+	Owner account.Owner // of the socket file
+}
+
+// DefaultAccess lets everyone connect (Server::Starter 0.35).
+var DefaultAccess = Access{Mode: 0o777, Owner: account.Owner{UID: account.Unchanged, GID: account.Unchanged}}
+
+// OpenPath listens on a unix socket. It changes the umask of the whole process
 // for a moment: nothing else may make files meanwhile. A socket file that is in
 // the way is removed, after removing was told of it; anything else that is in
 // the way is an error.
-func OpenPath(path string, backlog int, removing func(path string)) (*Socket, error) {
-	switch info, err := os.Lstat(path); {
-	case err == nil && info.Mode()&os.ModeSocket == 0:
-		return nil, fmt.Errorf("listen on %q: file exists and is not a socket", path)
-	case err == nil:
-		removing(path)
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("remove the existing socket file %q: %w", path, err)
-		}
-	case !errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("listen on %q: %w", path, err)
+func OpenPath(path string, backlog int, access Access, removing func(path string)) (*Socket, error) {
+	if err := makeRoom(path, removing); err != nil {
+		return nil, err
 	}
 	fd, err := newSocket(unix.AF_UNIX, unix.SOCK_STREAM)
 	if err != nil {
 		return nil, fmt.Errorf("make a socket for %q: %w", path, err)
 	}
-	umask := unix.Umask(0)
-	err = bindAndListen(fd, unix.SOCK_STREAM, &unix.SockaddrUnix{Name: path}, backlog)
-	unix.Umask(umask)
-	var st unix.Stat_t
-	if err == nil {
-		err = unix.Lstat(path, &st)
-	}
-	if err != nil {
+	if err := bindPath(fd, path, access.Mode); err != nil {
 		unix.Close(fd)
-		if err == unix.EINVAL && len(path) > maxPath {
-			err = fmt.Errorf("the path has %d bytes, a socket address takes %d", len(path), maxPath)
-		}
 		return nil, fmt.Errorf("listen on %q: %w", path, err)
 	}
-	return &Socket{Key: path, FD: fd, RequestedFD: -1, Name: FDName(path), Path: path, Device: uint64(st.Dev), Inode: st.Ino}, nil
+	s := &Socket{Key: path, FD: fd, RequestedFD: -1, Name: FDName(path), Path: path}
+	if err := s.publish(access.Owner, backlog); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("listen on %q: %w", path, err)
+	}
+	return s, nil
+}
+
+// publish lets clients connect to a unix socket, after everything that decides who can is in place.
+func (s *Socket) publish(owner account.Owner, backlog int) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(s.Path, &st); err != nil {
+		return err
+	}
+	s.Device, s.Inode = uint64(st.Dev), st.Ino
+	if owner != DefaultAccess.Owner {
+		if err := chownSocket(s.Path, owner.UID, owner.GID); err != nil {
+			return fmt.Errorf("change its owner to %s: %w", owner, err)
+		}
+	}
+	return listen(s.FD, backlog)
+}
+
+// makeRoom removes a socket file that is in the way.
+func makeRoom(path string, removing func(path string)) error {
+	switch info, err := os.Lstat(path); {
+	case err == nil && info.Mode()&os.ModeSocket == 0:
+		return fmt.Errorf("listen on %q: file exists and is not a socket", path)
+	case err == nil:
+		removing(path)
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("remove the existing socket file %q: %w", path, err)
+		}
+	case !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("listen on %q: %w", path, err)
+	}
+	return nil
+}
+
+// bindPath makes the socket file. It has its mode from the beginning.
+func bindPath(fd int, path string, mode uint32) error {
+	umask := unix.Umask(int(0o777 &^ mode))
+	err := unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	unix.Umask(umask)
+	if err == unix.EINVAL && len(path) > maxPath {
+		return fmt.Errorf("the path has %d bytes, a socket address takes %d", len(path), maxPath)
+	}
+	return err
 }
 
 // maxPath is the room for a path and its ending NUL in a socket address, less that NUL.

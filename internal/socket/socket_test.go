@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/account"
 	"github.com/start-server/start-server/internal/portspec"
 )
 
@@ -29,7 +30,7 @@ func openPort(t *testing.T, spec string) *Socket {
 // openPath leaves it to the caller to close the socket, once.
 func openPath(t *testing.T, path string) *Socket {
 	t.Helper()
-	s, err := OpenPath(path, 0, func(path string) { t.Error("nothing to remove, but", path) })
+	s, err := OpenPath(path, 0, DefaultAccess, func(path string) { t.Error("nothing to remove, but", path) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +148,7 @@ func TestOpenPathInTheWay(t *testing.T) {
 	stale := filepath.Join(dir, "stale")
 	old := openPath(t, stale) // of a superdaemon that was killed
 	removed := ""
-	s, err := OpenPath(stale, 16, func(path string) { removed = path })
+	s, err := OpenPath(stale, 16, DefaultAccess, func(path string) { removed = path })
 	if err != nil || removed != stale {
 		t.Fatalf("%v; %q was removed", err, removed)
 	}
@@ -169,14 +170,14 @@ func TestOpenPathInTheWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, words := range map[string]string{
-		precious:                          "is not a socket",
-		link:                              "is not a socket", // nor is what it points to looked at
-		dir:                               "is not a socket",
+		precious:                          "file exists and is not a socket",
+		link:                              "file exists and is not a socket", // nor is what it points to looked at
+		dir:                               "file exists and is not a socket",
 		dir + "/no/such":                  "no such file or directory",
 		precious + "/x":                   "not a directory",
 		dir + strings.Repeat("/long", 40): "a socket address takes",
 	} {
-		if s, err := OpenPath(path, 0, nil); err == nil {
+		if s, err := OpenPath(path, 0, DefaultAccess, nil); err == nil {
 			s.Close()
 			t.Errorf("%s was opened", path)
 		} else if !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), path) {
@@ -185,5 +186,81 @@ func TestOpenPathInTheWay(t *testing.T) {
 	}
 	if text, err := os.ReadFile(precious); string(text) != "x" || err != nil {
 		t.Errorf("the file holds %q (%v)", text, err)
+	}
+}
+
+// TestAccess: the mode and the owner are in place before anyone can connect, whatever the umask.
+func TestAccess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sock")
+	owner := account.Owner{UID: os.Geteuid(), GID: os.Getegid()}
+	if os.Geteuid() == 0 {
+		owner = account.Owner{UID: 12, GID: 34}
+	}
+	s, err := OpenPath(path, 0, Access{Mode: 0o640, Owner: owner}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Mode != unix.S_IFSOCK|0o640 || int(st.Uid) != owner.UID || int(st.Gid) != owner.GID {
+		t.Errorf("its mode is %o, its owner %d:%d", st.Mode, st.Uid, st.Gid)
+	}
+}
+
+// TestAccessRefused: a socket file whose owner cannot be changed does not stay.
+func TestAccessRefused(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root can change every owner")
+	}
+	path := filepath.Join(t.TempDir(), "sock")
+	s, err := OpenPath(path, 0, Access{Mode: 0o777, Owner: account.Owner{UID: 0, GID: account.Unchanged}}, nil)
+	if err == nil {
+		s.Close()
+		t.Fatal("the owner was changed")
+	}
+	if want := "change its owner to 0:: operation not permitted"; !strings.Contains(err.Error(), want) {
+		t.Errorf("%q does not say %q", err, want)
+	}
+	if _, err := os.Lstat(path); err == nil {
+		t.Error("the file is left")
+	}
+}
+
+// TestNeverOpenToAll watches the file while it is made: no one can connect before it has its mode and owner.
+func TestNeverOpenToAll(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "sock")
+	done := make(chan struct{})
+	watched := make(chan int)
+	go func() {
+		seen := 0
+		for {
+			var st unix.Stat_t
+			if unix.Lstat(path, &st) == nil {
+				if seen++; st.Mode&0o777 != 0o600 {
+					t.Errorf("its mode is %o", st.Mode)
+				}
+			}
+			select {
+			case <-done:
+				watched <- seen
+				return
+			default:
+			}
+		}
+	}()
+	for range 500 {
+		s, err := OpenPath(path, 0, Access{Mode: 0o600, Owner: account.Owner{UID: os.Geteuid(), GID: account.Unchanged}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+	}
+	close(done)
+	if <-watched == 0 {
+		t.Skip("the file was never seen")
 	}
 }
