@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/start-server/start-server/internal/account"
 	"github.com/start-server/start-server/internal/logfile"
 	"github.com/start-server/start-server/internal/portspec"
 	"github.com/start-server/start-server/internal/process"
+	"github.com/start-server/start-server/internal/socket"
 )
 
 // Config is what a superdaemon can be asked for: one field for each option that
@@ -22,8 +25,12 @@ type Config struct {
 	Paths   []string // of unix sockets
 	Backlog int      // connections; 0 is SOMAXCONN
 
+	PathMode  string // permissions of unix sockets, in octal; "" is 0777
+	PathOwner string // "user", "user:group" or ":group" of unix sockets, names or numbers; "" is that of this process
+
 	Dir    string // where the program runs; "" is here
 	EnvDir string // "" is $ENVDIR
+	User   string // "user" or "user:group" that the program runs as, names or numbers; "" is that of this process
 
 	Interval     time.Duration // a worker that is alive after so long has started; NewConfig: 1 s
 	ReadyTimeout time.Duration // a worker that is not ready after so long has failed; 0: the interval decides
@@ -62,6 +69,7 @@ func (c Config) Validate() error {
 		notNegative("interval", c.Interval),
 		notNegative("ready-timeout", c.ReadyTimeout),
 		notNegative("kill-timeout", c.KillTimeout),
+		c.validateAccounts(),
 	}
 	if c.AutoRestartInterval != nil {
 		errs = append(errs, notNegative("auto-restart-interval", *c.AutoRestartInterval))
@@ -82,6 +90,45 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("--daemonize: --log-file must be given as well, for there will be no terminal"))
 	}
 	return errors.Join(append(errs, c.validateAddresses())...)
+}
+
+func (c Config) validateAccounts() error {
+	_, accessErr := c.access()
+	user, userErr := c.user()
+	if userErr == nil && user != nil {
+		userErr = process.CanChangeUser()
+	}
+	if userErr != nil {
+		userErr = fmt.Errorf("--user=%q: %w", c.User, userErr)
+	}
+	return errors.Join(accessErr, userErr)
+}
+
+// access is who can connect to the unix sockets.
+func (c Config) access() (socket.Access, error) {
+	access := socket.DefaultAccess
+	var modeErr, ownerErr error
+	if c.PathMode != "" {
+		mode, err := strconv.ParseUint(c.PathMode, 8, 32)
+		if access.Mode = uint32(mode); err != nil || mode > 0o777 {
+			modeErr = fmt.Errorf("--path-mode=%q: not an octal number from 0 to 0777", c.PathMode)
+		}
+	}
+	if c.PathOwner != "" {
+		if access.Owner, ownerErr = account.System.Owner(c.PathOwner); ownerErr != nil {
+			ownerErr = fmt.Errorf("--path-owner=%q: %w", c.PathOwner, ownerErr)
+		}
+	}
+	return access, errors.Join(modeErr, ownerErr)
+}
+
+// user is the account that the workers run as, nil for that of this process.
+func (c Config) user() (*account.User, error) {
+	if c.User == "" {
+		return nil, nil
+	}
+	user, err := account.System.User(c.User)
+	return &user, err
 }
 
 func (c Config) validateAddresses() error {

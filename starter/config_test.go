@@ -21,11 +21,16 @@ func TestValidate(t *testing.T) {
 			c.Backlog, c.Interval, c.ReadyTimeout, c.KillTimeout = 5, 0, day, day
 			c.SignalOnHUP, c.SignalOnTERM, c.AutoRestartInterval, c.KillOldDelay = "usr1", "3", &day, &day
 			c.LogFile, c.Daemonize = "| cat", true
+			c.PathMode, c.PathOwner = "0660", "0:0"
 		}, nil},
-		"no program":           {func(c *Config) { c.Program = nil }, []string{"server program not specified"}},
-		"signals":              {func(c *Config) { c.SignalOnHUP, c.SignalOnTERM = "HUPP", "0" }, []string{`--signal-on-hup: unknown signal "HUPP"`, `--signal-on-term: unknown signal "0"`}},
-		"negative times":       {func(c *Config) { c.Interval, c.ReadyTimeout, c.KillTimeout = -time.Second, -time.Second, -time.Second }, []string{"--interval=-1: ", "--ready-timeout=-1: ", "--kill-timeout=-1: "}},
-		"more of them":         {func(c *Config) { c.AutoRestartInterval, c.KillOldDelay = &negative, &negative }, []string{"--auto-restart-interval=-1: ", "--kill-old-delay=-1: "}},
+		"no program":     {func(c *Config) { c.Program = nil }, []string{"server program not specified"}},
+		"signals":        {func(c *Config) { c.SignalOnHUP, c.SignalOnTERM = "HUPP", "0" }, []string{`--signal-on-hup: unknown signal "HUPP"`, `--signal-on-term: unknown signal "0"`}},
+		"negative times": {func(c *Config) { c.Interval, c.ReadyTimeout, c.KillTimeout = -time.Second, -time.Second, -time.Second }, []string{"--interval=-1: ", "--ready-timeout=-1: ", "--kill-timeout=-1: "}},
+		"more of them":   {func(c *Config) { c.AutoRestartInterval, c.KillOldDelay = &negative, &negative }, []string{"--auto-restart-interval=-1: ", "--kill-old-delay=-1: "}},
+		"accounts": {func(c *Config) { c.PathMode, c.PathOwner, c.User = "0888", "no such", "no such:1" },
+			[]string{`--path-mode="0888": not an octal number`, `--path-owner="no such": no user "no such" in`, `--user="no such:1": no user "no such" in`}},
+		"too open a mode":      {func(c *Config) { c.PathMode = "1777" }, []string{`--path-mode="1777": not an octal number from 0 to 0777`}},
+		"no owner":             {func(c *Config) { c.PathOwner = ":" }, []string{`--path-owner=":": no group ""`}},
 		"backlog":              {func(c *Config) { c.Backlog = -1 }, []string{"--backlog=-1: "}},
 		"no log command":       {func(c *Config) { c.LogFile = " | " }, []string{`--log-file=" | ": no command`}},
 		"no log":               {func(c *Config) { c.Daemonize = true }, []string{"--daemonize: --log-file must be given"}},

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/start-server/start-server/internal/account"
 	"github.com/start-server/start-server/internal/envdir"
 )
 
@@ -64,15 +65,35 @@ func newEnvironment(c Config, environ []string) *environment {
 	return &environment{base: base, dir: base[envDirVariable]}
 }
 
-// forWorker returns the variables of the next worker, and those that override them. again means that
-// a worker has started before: from then on the original passes the default interval as well.
-func (e *environment) forWorker(again bool) (vars, overrides map[string]string) {
-	vars, _ = e.read() // errors were reported when the settings were read
+// forWorker returns the variables of the next worker, and those that override them. It runs as user, or
+// as the user of the superdaemon if that is nil. again means that a worker has started before: from
+// then on the original passes the default interval as well.
+func (e *environment) forWorker(user *account.User, again bool) (vars, overrides map[string]string) {
+	base := e.base
+	if user != nil {
+		base = maps.Clone(base)
+		setLogin(base, *user)
+	}
+	vars, _ = e.read(base) // errors were reported when the settings were read
 	overrides = map[string]string{}
 	if e.settings.autoRestart && again && !isTrue(vars[autoRestartIntervalVariable]) {
 		overrides[autoRestartIntervalVariable] = seconds(defaultAutoRestartInterval)
 	}
 	return vars, overrides
+}
+
+// setLogin sets the variables that describe a user, as systemd.exec(5) does for User=. A user that has
+// only a number has no name and no shell.
+func setLogin(vars map[string]string, user account.User) {
+	if user.Name == "" {
+		vars["HOME"] = "/"
+		for _, name := range []string{"USER", "LOGNAME", "SHELL"} {
+			delete(vars, name)
+		}
+		return
+	}
+	vars["HOME"], vars["SHELL"] = user.Home, user.Shell
+	vars["USER"], vars["LOGNAME"] = user.Name, user.Name
 }
 
 // current reads the settings again and reports what is wrong with them, once.
@@ -98,13 +119,13 @@ func (e *environment) runPending() time.Duration {
 	return 0
 }
 
-// read returns the variables at this moment, the envdir on top. The error names everything in the
-// envdir that was skipped. The map must not be changed.
-func (e *environment) read() (map[string]string, error) {
+// read returns the variables at this moment, the envdir on top of base. The error names everything in
+// the envdir that was skipped. The map must not be changed.
+func (e *environment) read(base map[string]string) (map[string]string, error) {
 	if e.dir == "" {
-		return e.base, nil
+		return base, nil
 	}
-	vars := maps.Clone(e.base)
+	vars := maps.Clone(base)
 	files, errs := envdir.Read(e.dir)
 	maps.Copy(vars, files)
 	return vars, errors.Join(errs...)
@@ -113,7 +134,7 @@ func (e *environment) read() (map[string]string, error) {
 // readSettings reads what steers the superdaemon. The error names every value that is not a number,
 // for which the default holds.
 func (e *environment) readSettings() (settings, error) {
-	vars, err := e.read()
+	vars, err := e.read(e.base)
 	on := isTrue(vars[autoRestartVariable])
 	interval, err1 := e.seconds(vars, autoRestartIntervalVariable, defaultAutoRestartInterval)
 	if interval == 0 { // ||= in the original

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/start-server/start-server/internal/account"
 )
 
 func TestNewEnvironment(t *testing.T) {
@@ -30,6 +32,36 @@ func TestNewEnvironment(t *testing.T) {
 	}
 	if e := newEnvironment(NewConfig("x"), []string{"ENVDIR=/there"}); e.dir != "/there" {
 		t.Errorf("envdir %q", e.dir)
+	}
+}
+
+// TestLogin: the variables that describe a user are those of the user that the worker runs as; the envdir
+// still overrides them, and the superdaemon keeps its own.
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	c := NewConfig("x")
+	c.EnvDir = t.TempDir()
+	given := []string{"A=1", "HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/bash"}
+	e := newEnvironment(c, given)
+	login := func(user *account.User) []string {
+		vars, overrides := e.forWorker(user, false)
+		return slices.DeleteFunc(encode(vars, overrides), func(word string) bool { return strings.HasPrefix(word, "ENVDIR=") })
+	}
+	app := &account.User{UID: 5, GID: 5, Name: "app", Home: "/srv/app", Shell: "/bin/sh"}
+	if diff := cmp.Diff([]string{"A=1", "HOME=/srv/app", "LOGNAME=app", "SHELL=/bin/sh", "USER=app"}, login(app)); diff != "" {
+		t.Errorf("a name (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"A=1", "HOME=/"}, login(&account.User{UID: 5, GID: 5})); diff != "" {
+		t.Errorf("a number (-want +got):\n%s", diff)
+	}
+	if err := os.WriteFile(filepath.Join(c.EnvDir, "HOME"), []byte("/elsewhere\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := login(app); !slices.Contains(got, "HOME=/elsewhere") {
+		t.Errorf("the envdir is not on top: %q", got)
+	}
+	if e.base["HOME"] != "/root" || e.base["USER"] != "root" {
+		t.Errorf("the superdaemon's own variables are now %q", e.base)
 	}
 }
 
@@ -83,7 +115,7 @@ func TestSettingsOfEnvDir(t *testing.T) {
 	if s, err := e.readSettings(); s.killOldDelay != 4*time.Second || err != nil {
 		t.Errorf("%+v, %v", s, err)
 	}
-	vars, err := e.read()
+	vars, err := e.read(e.base)
 	if vars["A"] != "theirs" || vars["B"] != "ours" || err != nil || e.base["A"] != "ours" {
 		t.Errorf("%v, %v", vars, err)
 	}

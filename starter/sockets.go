@@ -82,8 +82,11 @@ func (s *sockets) addPath(path string, given *socket.Socket, report func(string)
 				return fmt.Errorf("listen on %q: the same address twice", path)
 			}
 		}
-		var err error
-		given, err = socket.OpenPath(path, s.config.Backlog, socket.DefaultAccess, func(path string) { report(msgRemovingSocket(path)) })
+		access, err := s.config.access()
+		if err != nil {
+			return err
+		}
+		given, err = socket.OpenPath(path, s.config.Backlog, access, func(path string) { report(msgRemovingSocket(path)) })
 		if err != nil {
 			return err
 		}

@@ -5,7 +5,9 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
 
+	"github.com/start-server/start-server/internal/account"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/sdnotify"
 )
@@ -39,12 +41,15 @@ func newWorkers(c Config, e *environment, s *sockets, notices chan notice) *work
 
 // start starts a worker of that generation. again means that a worker has started before.
 func (w *workers) start(generation int, again bool) (int, error) {
-	vars, overrides := w.environment.forWorker(again)
+	user, err := w.config.user()
+	if err != nil {
+		return 0, err
+	}
+	vars, overrides := w.environment.forWorker(user, again)
 	files := w.sockets.handOn(overrides)
 	overrides["SERVER_STARTER_GENERATION"] = strconv.Itoa(generation)
 	var receiver *sdnotify.Receiver
 	if w.config.ReadyTimeout > 0 {
-		var err error
 		receiver, err = sdnotify.Listen(fmt.Sprintf("start_server/%d/%d", os.Getpid(), generation))
 		if err != nil {
 			return 0, err
@@ -57,6 +62,7 @@ func (w *workers) start(generation int, again bool) (int, error) {
 		Dir:          w.config.Dir,
 		Files:        files,
 		SetListenPID: w.config.SocketActivation,
+		Credential:   credential(user),
 	})
 	switch {
 	case receiver == nil:
@@ -66,6 +72,14 @@ func (w *workers) start(generation int, again bool) (int, error) {
 		w.receive(pid, receiver)
 	}
 	return pid, err
+}
+
+// credential is what the system knows of a user.
+func credential(user *account.User) *syscall.Credential {
+	if user == nil {
+		return nil
+	}
+	return &syscall.Credential{Uid: user.UID, Gid: user.GID, Groups: user.Groups}
 }
 
 // receive makes notices of what the worker reports, until it is forgotten.

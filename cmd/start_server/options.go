@@ -36,6 +36,9 @@ type socketOptions struct {
 	Ports   []string `long:"port" unquote:"false" value-name:"ADDR" description:"listen on a TCP port: PORT (on 0.0.0.0), HOST:PORT or [IPV6]:PORT; uPORT is a UDP port. With =FD after it, the worker gets the socket at that descriptor. Repeatable (default: none)"`
 	Paths   []string `long:"path" unquote:"false" value-name:"PATH" description:"listen on a unix socket, created with mode 0777. Repeatable (default: none)"`
 	Backlog int      `long:"backlog" value-name:"SIZE" description:"how many connections can wait to be accepted (default: SOMAXCONN)"`
+
+	PathMode  string `long:"path-mode" no-abbrev:"yes" unquote:"false" value-name:"MODE" description:"permissions of the unix sockets, in octal (default: 0777)"`
+	PathOwner string `long:"path-owner" no-abbrev:"yes" unquote:"false" value-name:"USER" description:"owner of the unix sockets: USER, USER:GROUP or :GROUP, by name or number (default: unchanged)"`
 }
 
 type workerOptions struct {
@@ -48,6 +51,7 @@ type workerOptions struct {
 	KillOldDelay        *int       `long:"kill-old-delay" value-name:"SECONDS" description:"stop old workers this many seconds after a new one has started (default: $KILL_OLD_DELAY, else 5 with --enable-auto-restart, else 0)"`
 	KillTimeout         *int       `long:"kill-timeout" no-abbrev:"yes" value-name:"SECONDS" description:"send SIGKILL to a worker still running this many seconds after being told to stop (default: never)"`
 	MaxAttempts         *int       `long:"max-attempts" no-abbrev:"yes" value-name:"COUNT" description:"give up a restart after this many failed attempts in a row, and keep the old workers; give up a first start likewise, with exit status 1 (default: never)"`
+	User                string     `long:"user" no-abbrev:"yes" unquote:"false" value-name:"USER" description:"run the program as this USER or USER:GROUP, by name or number; requires root (default: unchanged)"`
 }
 
 type fileOptions struct {
@@ -135,6 +139,7 @@ func (o options) config(program []string) (starter.Config, error) {
 	c.Ports, c.Paths, c.Backlog = o.Sockets.Ports, o.Sockets.Paths, o.Sockets.Backlog
 	c.PIDFile, c.StatusFile, c.EnvDir = o.Files.PIDFile, o.Files.StatusFile, o.Files.EnvDir
 	c.LogFile, c.Daemonize = o.Files.LogFile, o.Files.Daemonize
+	c.PathMode, c.PathOwner = o.Sockets.PathMode, o.Sockets.PathOwner
 	c.SocketActivation = o.Readiness.SocketActivation
 	var err error
 	c.ReadyTimeout, err = timeout("ready-timeout", o.Readiness.ReadyTimeout)
@@ -142,7 +147,7 @@ func (o options) config(program []string) (starter.Config, error) {
 }
 
 func (o workerOptions) apply(c *starter.Config) (err error) {
-	c.Dir = o.Dir
+	c.Dir, c.User = o.Dir, o.User
 	c.Interval = *duration(&o.Interval)
 	if isTrue(string(o.SignalOnHUP)) {
 		c.SignalOnHUP = string(o.SignalOnHUP)

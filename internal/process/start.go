@@ -23,6 +23,8 @@ type Spec struct {
 	Files        []uintptr // by the child's number, Hole for a closed one
 	SetListenPID bool      // LISTEN_PID in Env is to become the pid of the program itself
 	Session      bool      // in a session of its own
+
+	Credential *syscall.Credential // the user that runs it; nil for that of this process
 }
 
 // StatusNotExecuted is the raw wait status of a child whose program cannot be executed.
@@ -55,9 +57,12 @@ func StartAs(path string, spec Spec) (int, error) {
 }
 
 func (spec Spec) forkExec(path string, args []string) (int, error) {
-	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: spec.Env, Files: spec.Files}
-	if spec.Session {
-		attr.Sys = &syscall.SysProcAttr{Setsid: true}
+	attr := &syscall.ProcAttr{
+		Dir: spec.Dir, Env: spec.Env, Files: spec.Files,
+		Sys: &syscall.SysProcAttr{Setsid: spec.Session, Credential: spec.Credential},
+	}
+	if spec.Credential != nil {
+		defer keepDumpable()()
 	}
 	pid, err := syscall.ForkExec(path, args, attr)
 	if err == syscall.ENOEXEC {
@@ -78,10 +83,13 @@ func isFork(err error) bool {
 }
 
 func forkError(err error) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case isFork(err):
+		return fmt.Errorf("%w: %w", ErrFork, err)
 	}
-	return fmt.Errorf("%w: %w", ErrFork, err)
+	return fmt.Errorf("start a process: %w", err)
 }
 
 // lookPath finds a program as execvp(3) does: by the PATH of the environment
