@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/background"
 	"github.com/start-server/start-server/internal/logfile"
 	"github.com/start-server/start-server/internal/process"
 )
@@ -17,87 +18,80 @@ const (
 )
 
 const (
-	maxUnwritten = 64 << 10        // bytes of log lines that wait for somebody to read
-	retryLog     = time.Second     // between tries to write them, and to start a log command that died
-	logFarewell  = 3 * time.Second // the log command is given so long to end
-	pipeBuf      = 4096            // what a writable pipe takes at once, at least
+	maxUnwritten = 64 << 10        // bytes of log lines that wait to be written
+	atomicWrite  = 512             // bytes that a pipe takes at once on every system (PIPE_BUF of POSIX)
+	retryLog     = time.Second     // between attempts to write them, and to start a log command that died
+	logFarewell  = 3 * time.Second // the time to write the last lines, and for the log command to end
 )
 
-// log is where the superdaemon's lines go, and the workers' output with them:
-// standard error. With a log file or a log command, standard output and error
-// are made to be that. Writing never waits: lines that nobody reads are kept, so
-// that a log which is stuck does not stop the deployments.
+// patience is how long a step of the loop waits for a file system. If that takes longer, the work
+// continues in the background.
+const patience = 250 * time.Millisecond
+
+// log is where the superdaemon's lines go, and the workers' output with them: standard error. With a
+// log file or a log command, standard output and error become that. Any write may wait, for a
+// terminal, a pipe, a file system, so lines are written in the background, and are kept meanwhile: a
+// log that is stuck does not stop the deployments.
 type log struct {
-	file      string   // --log-file, where it is a file
-	Command   string   // or where it is a command
-	env       []string // of the command
-	fd        int      // the file, until it becomes stdout and stderr
-	Pipe      [2]int   // to the command; the reading end is held so that nothing is lost while it is started again
-	Output    [2]int   // the command's own stdout and stderr
-	PID       int      // of the command, 0 while there is none
-	startedAt time.Time
-	unwritten []byte
-	dropped   int // lines
+	file      string      // --log-file, if it is a file
+	fd        int         // the file, until it becomes standard output and error
+	command   *logCommand // if --log-file is a command
+	writer    *background.Runner
+	writing   *batch // what the writer writes, nil for nothing
+	unwritten []byte // whole lines, but for the first one if a part of it was written
+	dropped   int    // lines that found no room in unwritten
+	retryAt   time.Time
+	reopening bool // the file is to be opened again when the writer has time
 }
 
-// openLog opens the file or the pipe, without using it yet.
-func openLog(value string, env []string, detached bool) (*log, error) {
-	l := &log{fd: -1, env: env}
+// batch is a number of lines that are being written.
+type batch struct {
+	lines   []byte
+	written int // bytes
+	err     error
+}
+
+// openLog opens the file or the pipe, without using it yet. wake is called when lines were written.
+func openLog(value string, env []string, detached bool, wake func()) (*log, error) {
+	l := &log{fd: -1, writer: background.New(wake)}
 	if value == "" {
 		return l, nil
 	}
-	command, piped := logfile.Command(value)
-	if !piped {
-		fd, err := logfile.Open(value)
-		if err != nil {
-			return nil, err
-		}
-		l.file, l.fd = value, fd
-		return l, nil
-	}
-	l.Command = command
 	var err error
-	if l.Pipe[0], l.Pipe[1], err = process.Pipe(); err != nil {
-		return nil, fmt.Errorf("make a pipe for the log command %q: %w", command, err)
+	if command, piped := logfile.Command(value); piped {
+		l.command, err = newLogCommand(command, env, detached)
+	} else {
+		l.file = value
+		l.fd, err = logfile.Open(value)
 	}
-	for i, fd := range []int{stdout, stderr} {
-		saved, err := saveOutput(fd, detached)
-		if err != nil {
-			return nil, fmt.Errorf("start the log command %q: %w", command, err)
-		}
-		l.Output[i] = saved
+	if err != nil {
+		l.writer.Close()
+		return nil, err
 	}
 	return l, nil
 }
 
-// saveOutput is where the log command's own output goes: where ours went, or nowhere for a
-// detached superdaemon, as the terminal is not to wait for the log command.
-func saveOutput(fd int, detached bool) (int, error) {
-	if detached {
-		return unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	}
-	return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-}
-
-// use makes the log the standard output and error of this process.
+// use makes the log the standard output and error of this process, after what was printed before has
+// been written where it went until now.
 func (l *log) use() error {
-	if l.Command != "" {
-		if err := l.startCommand(); err != nil {
+	l.drain(logFarewell)
+	switch {
+	case l.command != nil:
+		if err := l.command.start(); err != nil {
 			return err
 		}
-		return redirect(l.Pipe[1])
+		return redirect(l.command.pipe[1])
+	case l.fd >= 0:
+		err := redirect(l.fd)
+		unix.Close(l.fd)
+		l.fd = -1
+		return err
 	}
-	if l.fd < 0 {
-		return nil
-	}
-	err := redirect(l.fd)
-	unix.Close(l.fd)
-	l.fd = -1
-	return err
+	return nil
 }
 
-// redirect makes fd our standard output and error. These two numbers are the
-// only ones that may be replaced in this process: the Go runtime owns the others.
+// redirect makes fd the standard output and error. These two numbers are the only ones that may be
+// replaced in this process: the Go runtime owns the others.
 func redirect(fd int) error {
 	for _, std := range []int{stdout, stderr} {
 		if err := process.Dup2(fd, std); err != nil {
@@ -107,151 +101,166 @@ func redirect(fd int) error {
 	return nil
 }
 
-// reopen opens the log file anew, so that one that was renamed is left.
+// reopen opens the log file again, so that a file that was renamed is left.
 func (l *log) reopen() {
 	if l.file == "" {
 		return
 	}
-	fd, err := logfile.Open(l.file)
-	if err != nil {
-		l.print(fmt.Sprintf("failed to open the log file %q anew: %v", l.file, err))
+	l.drain(patience)
+	l.reopening = true
+	l.runReopen()
+}
+
+func (l *log) runReopen() {
+	if !l.reopening || !l.writer.Idle() {
 		return
 	}
-	l.fd = fd
-	if err := l.use(); err != nil {
-		l.print(err.Error())
-	}
-}
-
-func (l *log) startCommand() error {
-	l.startedAt = time.Now()
-	pid, err := process.Start(process.Spec{
-		Args:  []string{"/bin/sh", "-c", l.Command},
-		Files: []uintptr{uintptr(l.Pipe[0]), uintptr(l.Output[0]), uintptr(l.Output[1])},
-		Env:   l.env,
-	})
-	l.PID = pid
-	if err != nil {
-		return fmt.Errorf("start the log command %q: %w", l.Command, err)
-	}
-	return nil
-}
-
-// onExit takes note of the death of a child, if it is the log command.
-func (l *log) onExit(pid int) bool {
-	if pid != l.PID || pid == 0 {
-		return false
-	}
-	l.PID = 0
-	return true
-}
-
-// chores starts the log command again and writes what was unwritten. It
-// says when to call again, 0 for not at all.
-func (l *log) runPending() time.Duration {
-	var wait time.Duration
-	if l.Command != "" && l.PID == 0 {
-		if wait = retryLog - time.Since(l.startedAt); wait <= 0 {
-			wait = 0
-			if err := l.startCommand(); err != nil {
-				l.print(err.Error())
-				wait = retryLog
-			}
+	l.reopening = false
+	var err error
+	ended := l.writer.Run(func() {
+		var fd int
+		if fd, err = logfile.Open(l.file); err == nil {
+			err = redirect(fd)
+			unix.Close(fd)
 		}
+	}, patience)
+	switch {
+	case !ended:
+		l.print(fmt.Sprintf("opening the log file %q takes long", l.file))
+	case err != nil:
+		l.print(fmt.Sprintf("failed to reopen the log file %q: %v", l.file, err))
 	}
-	if !l.write() {
-		return retryLog
-	}
-	return wait
 }
 
+// print writes a line as soon as that is possible. It never waits.
 func (l *log) print(line string) {
 	if len(l.unwritten) > maxUnwritten {
 		l.dropped++
 		return
 	}
 	if l.dropped > 0 {
-		l.unwritten = fmt.Appendf(l.unwritten, "%d lines were lost, as nobody read the log\n", l.dropped)
+		l.unwritten = fmt.Appendf(l.unwritten, "dropped %d log lines: the log reader was too slow\n", l.dropped)
 		l.dropped = 0
 	}
 	l.unwritten = append(append(l.unwritten, line...), '\n')
-	l.write()
+	l.flush()
 }
 
-// write writes what can be written without waiting, and tells whether that was all.
-func (l *log) write() bool {
-	for len(l.unwritten) > 0 {
-		if !writable(0) {
-			return false
-		}
-		line := l.unwritten[:bytes.IndexByte(l.unwritten, '\n')+1]
-		n, err := unix.Write(stderr, line[:min(len(line), pipeBuf)])
-		switch err {
-		case nil:
-			l.unwritten = l.unwritten[n:]
-		case unix.EINTR:
-		case unix.EAGAIN, unix.ENOSPC, unix.EDQUOT, unix.EFBIG: // there may be room later
-			return false
-		default: // the terminal is gone, say: nobody will ever read this
-			l.unwritten = nil
-		}
-	}
-	return true
-}
-
-// writable waits until standard error takes a line, for so long at most.
-func writable(timeout time.Duration) bool {
-	poll := []unix.PollFd{{Fd: stderr, Events: unix.POLLOUT}}
-	n, err := unix.Poll(poll, int(timeout.Milliseconds()))
-	return n > 0 || err != nil && err != unix.EINTR
-}
-
-// close writes what can be written yet, gives the log command its end of file and waits for
-// it, a bounded time: others may hold the pipe as well.
-func (l *log) close() {
-	if !l.write() && writable(logFarewell) {
-		l.write()
-	}
-	if l.Command == "" || l.startedAt.IsZero() && l.PID == 0 { // never in use
+// flush takes note of what the writer has written, and has it write the rest.
+func (l *log) flush() {
+	if !l.writer.Idle() {
 		return
 	}
-	if l.PID == 0 { // what is in the pipe wants a reader yet
-		_ = l.startCommand()
+	if l.writing != nil {
+		l.finish(*l.writing)
+		l.writing = nil
 	}
-	_ = redirectTo(l.Output)
-	unix.Close(l.Pipe[1])
-	unix.Close(l.Pipe[0])
-	for end := time.Now().Add(logFarewell); l.PID != 0 && time.Now().Before(end); {
-		pid, _, ok := process.Reap()
-		if !ok {
-			time.Sleep(5 * time.Millisecond)
+	if len(l.unwritten) > 0 && time.Until(l.retryAt) <= 0 {
+		l.writing = &batch{lines: l.unwritten}
+		l.writer.Run(l.writing.write, 0)
+	}
+}
+
+// finish takes note of the end of a batch.
+func (l *log) finish(b batch) {
+	l.unwritten = l.unwritten[b.written:]
+	switch b.err {
+	case nil:
+	case unix.ENOSPC, unix.EDQUOT, unix.EFBIG: // there may be room later
+		l.retryAt = time.Now().Add(retryLog)
+	default: // the terminal is gone, for example: these lines will never be read
+		l.unwritten = nil
+	}
+}
+
+// write writes the lines, in pieces that do not mix with what workers write at the same time. It
+// waits as long as it takes.
+func (b *batch) write() {
+	for b.written < len(b.lines) {
+		n, err := unix.Write(stderr, piece(b.lines[b.written:]))
+		b.written += max(n, 0)
+		switch err {
+		case nil, unix.EINTR:
+		case unix.EAGAIN: // another process has made it non-blocking
+			_, _ = unix.Poll([]unix.PollFd{{Fd: stderr, Events: unix.POLLOUT}}, -1)
+		default:
+			b.err = err
+			return
 		}
-		l.onExit(pid)
 	}
 }
 
-func redirectTo(output [2]int) error {
-	if err := process.Dup2(output[0], stdout); err != nil {
-		return err
+// piece returns as many whole lines as can be written at once, but one at the least.
+func piece(lines []byte) []byte {
+	end := bytes.IndexByte(lines, '\n') + 1
+	for {
+		next := bytes.IndexByte(lines[end:], '\n') + 1
+		if next == 0 || end+next > atomicWrite {
+			return lines[:end]
+		}
+		end += next
 	}
-	return process.Dup2(output[1], stderr)
 }
 
-// state is what goes on of the log when the superdaemon is replaced.
-func (l *log) state() logState {
-	return logState{Pipe: l.Pipe, Output: l.Output, PID: l.PID, Unwritten: l.unwritten, Dropped: l.dropped}
+// drain waits until everything is written that can be, for limit at the most.
+func (l *log) drain(limit time.Duration) {
+	end := time.Now().Add(limit)
+	for l.flush(); l.writer.Wait(time.Until(end)) && l.writing != nil; {
+		l.flush()
+	}
 }
 
-// resumeLog goes on with the log of a predecessor: it is our standard output
-// and error already.
-func resumeLog(value string, env []string, s logState) *log {
-	l := &log{fd: -1, env: env, Pipe: s.Pipe, Output: s.Output, PID: s.PID, unwritten: s.Unwritten, dropped: s.Dropped}
+// onExit takes the death of a child, if it is the log command.
+func (l *log) onExit(pid int) bool { return l.command != nil && l.command.onExit(pid) }
+
+// runPending starts the log command again if it died, and writes what is unwritten.
+func (l *log) runPending() time.Duration {
+	l.runReopen()
+	l.flush()
+	var wait time.Duration
+	if len(l.unwritten) > 0 && l.writing == nil {
+		wait = max(time.Until(l.retryAt), 1)
+	}
+	if l.command == nil {
+		return wait
+	}
+	restart, err := l.command.keepRunning()
+	if err != nil {
+		l.print(err.Error())
+	}
+	if restart > 0 && (wait == 0 || restart < wait) {
+		wait = restart
+	}
+	return wait
+}
+
+// close writes what can be written yet and ends the log command.
+func (l *log) close() {
+	if l.command != nil {
+		l.command.prepareEnd()
+	}
+	l.drain(logFarewell)
+	if l.command != nil {
+		l.command.end()
+	}
+	l.writer.Close()
+}
+
+func (l *log) save(u *upgradeState) {
+	u.Log = logState{Unwritten: l.unwritten, Dropped: l.dropped}
+	if c := l.command; c != nil {
+		u.Log.Pipe, u.Log.Output, u.Log.PID = c.pipe, c.output, c.pid
+	}
+}
+
+// resumeLog continues with the log of the previous superdaemon: it is the standard output and error
+// already.
+func resumeLog(value string, env []string, s logState, wake func()) *log {
+	l := &log{fd: -1, writer: background.New(wake), unwritten: s.Unwritten, dropped: s.Dropped}
 	if command, piped := logfile.Command(value); piped {
-		l.Command = command
+		l.command = &logCommand{command: command, env: env, pipe: s.Pipe, output: s.Output, pid: s.PID}
 	} else {
 		l.file = value
 	}
 	return l
 }
-
-func (l *log) save(u *upgradeState) { u.Log = l.state() }

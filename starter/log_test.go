@@ -36,12 +36,15 @@ func standard(t *testing.T) {
 
 func open(t *testing.T, value string) *log {
 	t.Helper()
-	l, err := openLog(value, os.Environ(), false)
+	l, err := openLog(value, os.Environ(), false, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return l
 }
+
+// written waits until the log has written what it can.
+func written(l *log) { l.drain(20 * time.Second) }
 
 func use(t *testing.T, l *log) {
 	t.Helper()
@@ -64,6 +67,7 @@ func TestLogFile(t *testing.T) {
 	l := open(t, path)
 	use(t, l)
 	l.print("one")
+	written(l)
 	fmt.Fprintln(os.NewFile(stdout, "worker"), "from a worker")
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
@@ -71,6 +75,7 @@ func TestLogFile(t *testing.T) {
 	l.print("two")
 	l.reopen()
 	l.print("three")
+	written(l)
 	check(t, path+".1", "one\nfrom a worker\ntwo\n")
 	check(t, path, "three\n")
 
@@ -79,6 +84,7 @@ func TestLogFile(t *testing.T) {
 	}
 	l.reopen()
 	l.print("four")
+	written(l)
 	if wait := l.runPending(); wait != 0 {
 		t.Errorf("nothing is to be done, but to be called after %s", wait)
 	}
@@ -86,67 +92,182 @@ func TestLogFile(t *testing.T) {
 	if err := os.Rename(dir+".gone", dir); err != nil {
 		t.Fatal(err)
 	}
-	check(t, path, fmt.Sprintf("three\nfailed to open the log file %q anew: open log file %[1]q: no such file or directory\nfour\n", path))
-	if _, err := openLog(dir+"/no/such", nil, false); err == nil || !strings.Contains(err.Error(), dir+"/no/such") {
+	check(t, path, fmt.Sprintf("three\nfailed to reopen the log file %q: open log file %[1]q: no such file or directory\nfour\n", path))
+	if _, err := openLog(dir+"/no/such", nil, false, func() {}); err == nil || !strings.Contains(err.Error(), dir+"/no/such") {
 		t.Error(err)
 	}
 }
 
-// TestLogUnread: nobody reads, so nothing waits, little is kept, and how much is lost is told.
+// TestLogUnread checks that a log that is not read holds nothing up, that little is kept, and that the
+// log tells how much is lost.
 func TestLogUnread(t *testing.T) {
-	standard(t)
+	for name, make := range map[string]func(*testing.T) (read, write int){"pipe": newPipe, "socket": newSocketPair, "terminal": newTerminal} {
+		t.Run(name, func(t *testing.T) {
+			standard(t)
+			read, write := make(t)
+			if err := process.Dup2(write, stderr); err != nil {
+				t.Fatal(err)
+			}
+			unix.Close(write)
+			l := open(t, "")
+			l.reopen() // there is nothing to open
+			line := strings.Repeat("x", 99)
+			lines := 0
+			for end := time.Now().Add(20 * time.Second); l.dropped < 100 && time.Now().Before(end); lines++ {
+				l.print(line)
+			}
+			if l.dropped == 0 || len(l.unwritten) > maxUnwritten+len(line)+1 {
+				t.Errorf("%d lines were dropped, %d bytes are kept", l.dropped, len(l.unwritten))
+			}
+			dropped := l.dropped
+			l.drain(10 * time.Millisecond) // is given up
+			got := readAll(read)
+			written(l)
+			l.print("read again")
+			l.close()
+			standardAgain(t)
+			want := strings.Repeat(line+"\n", lines-dropped) + fmt.Sprintf("dropped %d log lines: the log reader was too slow\n", dropped) + "read again\n"
+			if got := got(); got != want {
+				t.Errorf("%d bytes were read, want %d; they end with %q", len(got), len(want), got[max(len(got)-200, 0):])
+			}
+		})
+	}
+}
+
+// standardAgain closes the last descriptor that writes to the log.
+func standardAgain(t *testing.T) {
+	t.Helper()
+	null, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(null)
+	if err := process.Dup2(null, stderr); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readAll reads in the background until the end of the file.
+func readAll(fd int) (got func() string) {
+	text := make(chan string)
+	go func() {
+		var all strings.Builder
+		buf := make([]byte, 1<<16)
+		for {
+			n, err := unix.Read(fd, buf)
+			if err == unix.EINTR {
+				continue
+			}
+			if n <= 0 {
+				break
+			}
+			all.Write(buf[:n])
+		}
+		unix.Close(fd)
+		text <- strings.ReplaceAll(all.String(), "\r\n", "\n")
+	}()
+	return func() string { return <-text }
+}
+
+func newPipe(t *testing.T) (read, write int) {
+	t.Helper()
 	read, write, err := process.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(read)
-	if err := process.Dup2(write, stderr); err != nil {
+	return read, write
+}
+
+func newSocketPair(t *testing.T) (read, write int) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
-	unix.Close(write)
-	l := open(t, "")
-	l.reopen() // there is nothing to open
-	line := strings.Repeat("x", 99)
-	const lines = 5000 // more than a pipe and maxUnwritten take
-	for range lines {
-		l.print(line)
+	for _, fd := range pair {
+		unix.CloseOnExec(fd)
 	}
-	if l.dropped == 0 || len(l.unwritten) > maxUnwritten+len(line)+1 {
-		t.Errorf("%d lines were dropped, %d bytes are kept", l.dropped, len(l.unwritten))
-	}
-	if wait := l.runPending(); wait != retryLog {
-		t.Errorf("it tries again after %s", wait)
-	}
-	dropped := l.dropped
-	if err := unix.SetNonblock(read, true); err != nil {
+	return pair[0], pair[1]
+}
+
+// TestLogRefill checks that workers that refill the pipe of a dead log command hold nothing up: only
+// the superdaemon can start the command again.
+func TestLogRefill(t *testing.T) {
+	standard(t)
+	dir := t.TempDir()
+	l := open(t, fmt.Sprintf("| [ -e %s/mended ] && cat >>%[1]s/log", dir))
+	use(t, l)
+	awaitDeath(t, l)
+	stop := make(chan struct{})
+	filled := make(chan struct{})
+	writing := make(chan struct{})
+	fd, err := unix.FcntlInt(stderr, unix.F_DUPFD_CLOEXEC, 10)
+	if err != nil {
 		t.Fatal(err)
 	}
-	var got bytes.Buffer
-	drain := func() {
-		buf := make([]byte, 1<<20)
-		for n, _ := unix.Read(read, buf); n > 0; n, _ = unix.Read(read, buf) {
-			got.Write(buf[:n])
+	go func() { // the worker
+		defer close(writing)
+		defer unix.Close(fd)
+		line := []byte(strings.Repeat("w", 63) + "\n")
+		for n := 0; ; n++ {
+			if n == (64<<10)/len(line)-1 {
+				close(filled) // the next line may fit, the one after does not
+			}
+			if _, err := unix.Write(fd, line); err != nil {
+				return
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
 		}
+	}()
+	<-filled
+	for range 1000 {
+		l.print("from the superdaemon")
 	}
-	for drain(); !l.write(); drain() {
+	if err := os.WriteFile(dir+"/mended", nil, 0o644); err != nil {
+		t.Fatal(err)
 	}
-	l.print("read again")
+	l.command.startedAt = time.Now().Add(-retryLog)
+	l.runPending()
+	written(l)
+	close(stop)
+	<-writing
 	l.close()
-	drain()
-	want := strings.Repeat(line+"\n", lines-dropped) + fmt.Sprintf("%d lines were lost, as nobody read the log\n", dropped) + "read again\n"
-	if got.String() != want {
-		t.Errorf("%d bytes were read, want %d; they end with %q", got.Len(), len(want), got.String()[max(got.Len()-200, 0):])
+	text, err := os.ReadFile(dir + "/log")
+	if n := bytes.Count(text, []byte("from the superdaemon\n")); n != 1000 || err != nil {
+		t.Errorf("%d lines of 1000 were written (%v)", n, err)
 	}
 }
 
-// TestLogNobody: who will never read is not waited for.
-func TestLogNobody(t *testing.T) {
+// TestLogClosed checks that lines that can never be written are not kept.
+func TestLogClosed(t *testing.T) {
 	standard(t)
 	unix.Close(stderr)
 	l := open(t, "")
 	l.print("into the void")
+	written(l)
 	if len(l.unwritten) > 0 || l.runPending() != 0 {
 		t.Errorf("%d bytes are kept", len(l.unwritten))
+	}
+	l.close()
+}
+
+func TestPiece(t *testing.T) {
+	t.Parallel()
+	short, long := strings.Repeat("s", 99)+"\n", strings.Repeat("l", 2*atomicWrite)+"\n"
+	for _, test := range []struct{ lines, want string }{
+		{short, short},
+		{short + short, short + short},
+		{strings.Repeat(short, 6), strings.Repeat(short, 5)},
+		{long + short, long},
+		{short + long, short},
+	} {
+		if got := piece([]byte(test.lines)); string(got) != test.want {
+			t.Errorf("%d bytes of %d, want %d", len(got), len(test.lines), len(test.want))
+		}
 	}
 }
 
@@ -155,26 +276,28 @@ func TestLogCommand(t *testing.T) {
 	dir := t.TempDir()
 	l := open(t, fmt.Sprintf("| echo $0 >>%s/starts; [ -e %[1]s/mended ] || exit 1; cat >>%[1]s/log", dir))
 	use(t, l)
-	pid := l.PID
+	pid := l.command.pid
 	l.print("one")
 	awaitDeath(t, l)
 	if l.onExit(pid) || l.onExit(0) {
 		t.Error("it died twice")
 	}
+	written(l)
 	if wait := l.runPending(); wait <= 0 || wait > retryLog {
 		t.Errorf("it is started again after %s", wait)
 	}
 	if err := os.WriteFile(dir+"/mended", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	l.startedAt = time.Now().Add(-retryLog)
+	l.command.startedAt = time.Now().Add(-retryLog)
 	l.print("two")
-	if wait := l.runPending(); wait != 0 || l.PID == 0 {
-		t.Errorf("it has pid %d, and wants to be called after %s", l.PID, wait)
+	if l.runPending(); l.command.pid == 0 {
+		t.Error("it was not started again")
 	}
 	l.print("three")
-	s := l.state()
-	if s.PID != l.PID || s.Pipe != l.Pipe || s.Output != l.Output {
+	var u upgradeState
+	l.save(&u)
+	if s := u.Log; s.PID != l.command.pid || s.Pipe != l.command.pipe || s.Output != l.command.output {
 		t.Errorf("%+v", s)
 	}
 	l.close()
@@ -198,9 +321,9 @@ func TestLogCommandAtTheEnd(t *testing.T) {
 
 func awaitDeath(t *testing.T, l *log) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); l.PID != 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); l.command.pid != 0; time.Sleep(time.Millisecond) {
 		if pid, _, ok := process.Reap(); ok && !l.onExit(pid) {
-			t.Fatalf("%d died, the command is %d", pid, l.PID)
+			t.Fatalf("%d died, the command is %d", pid, l.command.pid)
 		}
 		if time.Now().After(end) {
 			t.Fatal("the log command lives on")
@@ -212,7 +335,7 @@ func awaitDeath(t *testing.T, l *log) {
 func TestLogDetached(t *testing.T) {
 	standard(t)
 	path := filepath.Join(t.TempDir(), "fds")
-	l, err := openLog("| fds=$(readlink /proc/$$/fd/1 /proc/$$/fd/2); echo \"$fds\" >"+path+"; cat >/dev/null", os.Environ(), true)
+	l, err := openLog("| fds=$(readlink /proc/$$/fd/1 /proc/$$/fd/2); echo \"$fds\" >"+path+"; cat >/dev/null", os.Environ(), true, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,9 +350,15 @@ func TestResumeLog(t *testing.T) {
 	t.Parallel()
 	s := logState{Pipe: [2]int{5, 6}, Output: [2]int{7, 8}, PID: 9, Unwritten: []byte("x\n"), Dropped: 2}
 	for value, command := range map[string]string{"| cat": "cat", "/log": ""} {
-		l := resumeLog(value, nil, s)
-		if l.Command != command || (l.file == "") != (command != "") || l.fd != -1 || l.state().PID != 9 || l.dropped != 2 {
+		l := resumeLog(value, nil, s, func() {})
+		var u upgradeState
+		l.save(&u)
+		if (l.command != nil) != (command != "") || (l.file == "") != (command != "") || l.fd != -1 || u.Log.Dropped != 2 || string(u.Log.Unwritten) != "x\n" {
 			t.Errorf("%q: %+v", value, l)
 		}
+		if l.command != nil && (l.command.command != command || u.Log.PID != 9) {
+			t.Errorf("%q: %+v", value, l.command)
+		}
+		l.writer.Close()
 	}
 }

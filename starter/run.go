@@ -74,7 +74,7 @@ func Run(ctx context.Context, c Config) error {
 // open binds everything and writes the files. What fails here is reported on the standard error
 // that the process was given, and nothing was started.
 func (d *superdaemon) open(detached bool) (err error) {
-	if d.log, err = openLog(d.config.LogFile, encode(d.environment.base, nil), detached); err != nil {
+	if d.log, err = openLog(d.config.LogFile, encode(d.environment.base, nil), detached, d.loop.wakeUp); err != nil {
 		return err
 	}
 	d.logLine(msgStarting(os.Getpid()))

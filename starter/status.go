@@ -6,38 +6,72 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/background"
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
 // retryStatus is the time between attempts to write the status file.
 const retryStatus = time.Second
 
-// status keeps the status file, and writes it again if that failed.
+// status keeps the status file up to date. It is written in the background, since a file system may
+// hang, and again if that fails.
 type status struct {
 	path    string // "" for none
-	workers []statusfile.Worker
-	written bool      // the file exists and is ours to remove
-	retryAt time.Time // zero if the file is up to date
-	warned  string    // the latest error that was reported
 	report  func(line string)
+	writer  *background.Runner
+	latest  []statusfile.Worker
+	due     bool      // latest is not written yet
+	writing *error    // the result of the attempt under way, nil for none
+	written bool      // the file exists and is ours to remove
+	retryAt time.Time // after a failure
+	warned  string    // the latest error that was reported
 }
 
-func newStatus(path string, report func(line string)) *status {
-	return &status{path: path, report: report}
+// newStatus returns a status whose results wake has the loop look at.
+func newStatus(path string, wake func(), report func(line string)) *status {
+	s := &status{path: path, report: report}
+	if path != "" {
+		s.writer = background.New(wake)
+	}
+	return s
 }
 
-// write replaces the status file. If that fails, it reports the error once and tries again later.
+// write replaces the status file. If that takes long, it continues in the background, and the latest
+// state is written in the end. If it fails, it reports the error once and tries again later.
 func (s *status) write(workers []statusfile.Worker) {
 	if s.path == "" {
 		return
 	}
-	s.workers = workers
-	err := statusfile.Write(s.path, workers)
-	if err == nil {
-		s.written, s.retryAt, s.warned = true, time.Time{}, ""
+	s.latest, s.due, s.retryAt = workers, true, time.Time{}
+	s.update()
+}
+
+// update takes the result of the latest attempt, and makes the next one if one is due.
+func (s *status) update() {
+	if s.path == "" || !s.writer.Idle() {
 		return
 	}
-	s.retryAt = time.Now().Add(retryStatus)
+	if s.writing != nil {
+		s.finish(*s.writing)
+	}
+	if !s.due || time.Until(s.retryAt) > 0 {
+		return
+	}
+	s.due, s.writing = false, new(error)
+	path, workers, result := s.path, s.latest, s.writing
+	if s.writer.Run(func() { *result = statusfile.Write(path, workers) }, patience) {
+		s.finish(*s.writing)
+	}
+}
+
+// finish takes the result of an attempt.
+func (s *status) finish(err error) {
+	s.writing = nil
+	if err == nil {
+		s.written, s.warned = true, ""
+		return
+	}
+	s.due, s.retryAt = true, time.Now().Add(retryStatus)
 	if err.Error() != s.warned {
 		s.report(err.Error())
 	}
@@ -46,13 +80,8 @@ func (s *status) write(workers []statusfile.Worker) {
 
 // runPending repeats an attempt that failed.
 func (s *status) runPending() time.Duration {
-	if s.retryAt.IsZero() {
-		return 0
-	}
-	if time.Until(s.retryAt) <= 0 {
-		s.write(s.workers)
-	}
-	if s.retryAt.IsZero() {
+	s.update()
+	if !s.due || s.writing != nil {
 		return 0
 	}
 	return max(time.Until(s.retryAt), 1)
@@ -77,20 +106,26 @@ func (s *status) removeStale() (left []int) {
 	return left
 }
 
-func (s *status) remove() {
-	if s.written {
-		_ = unix.Unlink(s.path)
+// close removes the file, unless it never existed or its file system hangs.
+func (s *status) close() {
+	if s.path == "" {
+		return
 	}
+	if s.writer.Wait(patience) {
+		s.writer.Run(func() {
+			if s.written || s.writing != nil && *s.writing == nil {
+				_ = unix.Unlink(s.path)
+			}
+		}, patience)
+	}
+	s.writer.Close()
 }
 
 func (s *status) save(u *upgradeState) {
-	u.StatusWritten, u.StatusPending = s.written, !s.retryAt.IsZero()
+	u.StatusWritten, u.StatusPending = s.written, s.due || s.writing != nil
 }
 
 // resume repeats an attempt that the previous superdaemon could not make.
 func (s *status) resume(u *upgradeState, workers []statusfile.Worker) {
-	s.workers, s.written = workers, u.StatusWritten
-	if u.StatusPending {
-		s.retryAt = time.Now()
-	}
+	s.latest, s.written, s.due = workers, u.StatusWritten, u.StatusPending
 }

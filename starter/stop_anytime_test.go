@@ -155,7 +155,7 @@ func TestClock(t *testing.T) {
 	n := newNotifier(func(string) {})
 	n.watchdog = time.Second
 	n.runPending()
-	s := newStatus("/no/such/file", func(string) {})
+	s := newStatus("/no/such/file", func() {}, func(string) {})
 	s.write(nil)
 	if wait := s.runPending(); wait <= 0 || wait > retryStatus {
 		t.Errorf("the status file is written again after %s", wait)

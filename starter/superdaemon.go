@@ -36,7 +36,7 @@ func newSuperdaemon(c Config) *superdaemon {
 	d.loop = newLoop(newSupervisor(c.rules(), d), d, signals.Catch())
 	d.sockets = newSockets(c, process.Inherited())
 	d.workers = newWorkers(c, d.environment, d.sockets, d.loop.notices)
-	d.status = newStatus(c.StatusFile, d.logLine)
+	d.status = newStatus(c.StatusFile, d.loop.wakeUp, d.logLine)
 	d.notifier = newNotifier(d.logLine)
 	d.upgrade = &upgrader{executable: process.Executable(), save: d.saveState, exec: d.exec, log: d.logLine}
 	return d
@@ -100,7 +100,7 @@ func (d *superdaemon) startUpgrade() { d.upgrade.start() }
 // until everything else is done.
 func (d *superdaemon) close() {
 	d.sockets.close()
-	d.status.remove()
+	d.status.close()
 	d.workers.close()
 	d.upgrade.cancel()
 	if d.log != nil {

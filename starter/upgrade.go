@@ -165,6 +165,7 @@ func sameFile(a, b os.FileInfo) bool {
 // exec replaces this process by the executable on disk. It returns only if that fails, with
 // everything as it was.
 func (d *superdaemon) exec() error {
+	d.log.drain(patience)
 	u := d.saveState()
 	u.Notices = d.workers.pause()
 	err := d.execute(u)
@@ -235,7 +236,7 @@ func (d *superdaemon) saveState() *upgradeState {
 // resume continues from the state of the previous superdaemon: everything is open already.
 func (d *superdaemon) resume(u *upgradeState) {
 	keepOpen(u.descriptors(), false)
-	d.log = resumeLog(d.config.LogFile, encode(d.environment.base, nil), u.Log)
+	d.log = resumeLog(d.config.LogFile, encode(d.environment.base, nil), u.Log, d.loop.wakeUp)
 	if u.PIDFile >= 0 {
 		d.pidFile = pidfile.Adopt(d.config.PIDFile, u.PIDFile)
 	}
