@@ -45,6 +45,7 @@ const (
 	msgHintSockets = "hint: if the server reports \"address already in use\", it is binding the port itself; " +
 		"it must use the sockets in SERVER_STARTER_PORT"
 	msgHintForeground = "hint: the program ended without an error; a server must stay in the foreground and not detach itself"
+	msgHintOneWord    = "hint: the program and each argument are words of their own: -- ./app --flag, not -- \"./app --flag\""
 	msgHintReady      = "hint: with --ready-timeout the server must send READY=1 to $NOTIFY_SOCKET as soon as it can serve, see sd_notify(3)"
 )
 

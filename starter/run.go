@@ -23,6 +23,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 
 	"github.com/start-server/start-server/internal/daemon"
 	"github.com/start-server/start-server/internal/pidfile"
@@ -109,5 +110,7 @@ func (c Config) rules() rules {
 		signalOnHUP:  onHUP,
 		signalOnTERM: onTERM,
 		sockets:      len(c.Ports)+len(c.Paths) > 0,
+		dir:          c.Dir != "",
+		oneWord:      len(c.Program) == 1 && strings.ContainsRune(c.Program[0], ' '),
 	}
 }

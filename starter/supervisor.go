@@ -48,6 +48,8 @@ type rules struct {
 	signalOnHUP  syscall.Signal
 	signalOnTERM syscall.Signal
 	sockets      bool // there are sockets to be taken over by the worker
+	dir          bool // the worker runs in a directory that may be missing
+	oneWord      bool // the program and its arguments look like one word
 }
 
 // settings are what the environment and the envdir say at the moment.
@@ -339,7 +341,12 @@ func (s *supervisor) hint(c *worker) {
 		s.out.logLine(msgHintReady)
 	case c.Status == 0:
 		s.out.logLine(msgHintForeground)
-	case c.Status != process.StatusNotExecuted && s.rules.sockets:
+	case c.Status == process.StatusNotExecuted:
+		if s.rules.oneWord {
+			s.out.logLine(msgHintOneWord)
+		}
+	case s.rules.dir && process.MayBeDirectory(c.Status): // reported already
+	case s.rules.sockets:
 		s.out.logLine(msgHintSockets)
 	}
 }

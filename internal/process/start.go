@@ -30,6 +30,16 @@ type Spec struct {
 // StatusNotExecuted is the raw wait status of a child whose program cannot be executed.
 const StatusNotExecuted = 255 << 8
 
+// MayBeDirectory reports whether a raw wait status may be that of a child whose directory was the
+// reason that its program was not executed. A program may exit with the same status.
+func MayBeDirectory(status int) bool {
+	switch syscall.Errno(status >> 8) {
+	case syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EIO, syscall.ESTALE:
+		return true
+	}
+	return false
+}
+
 // ErrFork says that there was no room for another process: nothing is wrong
 // with the program.
 var ErrFork = errors.New("fork(2) failed")
