@@ -77,7 +77,8 @@ func (l UnixListener) Listen() (net.Listener, error) { return listen(l) }
 // String is the entry in SERVER_STARTER_PORT, `/run/app.sock=3`.
 func (l UnixListener) String() string { return fmt.Sprintf("%s=%d", l.Path, l.fd) }
 
-// GetPortsSpecification returns SERVER_STARTER_PORT as it is.
+// GetPortsSpecification returns SERVER_STARTER_PORT as it is. The name is kept for programs written
+// for lestrrat's package listener.
 func GetPortsSpecification() string {
 	return os.Getenv(ServerStarterEnvVarName)
 }
@@ -88,8 +89,9 @@ func Ports() (List, error) {
 	return parse(GetPortsSpecification())
 }
 
-// ListenAll opens every stream socket that was handed down. The error is [ErrNoListeningTarget] itself where there is
-// none; a socket that cannot be opened fails them all.
+// ListenAll opens every stream socket that was handed down, by start_server or, if SERVER_STARTER_PORT is not set, by
+// systemd's socket activation (sd_listen_fds(3)). The error is [ErrNoListeningTarget] itself if there is none; a socket
+// that cannot be opened fails them all.
 func ListenAll() ([]net.Listener, error) {
 	return openAll(false, listen)
 }
@@ -126,9 +128,12 @@ func openAll[T interface{ Close() error }](packet bool, open func(Listener) (T, 
 	return opened, nil
 }
 
-// inherited is Ports for those who will open some of them: processes started from now on shall not inherit any.
+// inherited returns what was handed down, to be opened: processes started from now on do not inherit any of it.
 func inherited() (List, error) {
 	targets, err := Ports()
+	if !IsUnderStartServer() {
+		targets, err = activated()
+	}
 	for _, target := range targets {
 		if _, err := inspect(target.Fd()); err == nil {
 			closeOnExec(target.Fd())
@@ -161,7 +166,7 @@ func listenPacket(target Listener) (net.PacketConn, error) {
 func open[T any](target Listener, wrong error, from func(*os.File) (T, error)) (T, error) {
 	var opened T
 	if wrong != nil {
-		return opened, fmt.Errorf("open %q of %s: %w", target, ServerStarterEnvVarName, wrong)
+		return opened, fmt.Errorf("open %q of %s: %w", target, variable(), wrong)
 	}
 	closeOnExec(target.Fd())
 	file, err := duplicate(target.Fd())
@@ -170,7 +175,7 @@ func open[T any](target Listener, wrong error, from func(*os.File) (T, error)) (
 		opened, err = from(file)
 	}
 	if err != nil {
-		return opened, fmt.Errorf("open %q of %s: %w", target, ServerStarterEnvVarName, err)
+		return opened, fmt.Errorf("open %q of %s: %w", target, variable(), err)
 	}
 	return opened, nil
 }

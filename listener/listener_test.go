@@ -287,12 +287,63 @@ func TestReady(t *testing.T) {
 			t.Errorf("%q, %v", message[:n], err)
 		}
 		conn.Close()
-		if err := Ready(); err == nil {
-			t.Errorf("%s: nobody listens, and no error", name)
+		if err := Ready(); err != nil {
+			t.Errorf("%s: nothing listens: %v", name, err)
 		}
+	}
+	t.Setenv("NOTIFY_SOCKET", strings.Repeat("x", 1000))
+	if err := Ready(); err == nil || !strings.Contains(err.Error(), "$NOTIFY_SOCKET") {
+		t.Error(err)
 	}
 	unsetenv(t, "NOTIFY_SOCKET")
 	if err := Ready(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A socket that is handed to a child must not be made blocking, as the File method of package net does.
+func TestFile(t *testing.T) {
+	unsetenv(t, ServerStarterEnvVarName)
+	l, err := Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	file, err := File(l.(syscall.Conn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if flags(t, file.Fd(), syscall.F_GETFL)&syscall.O_NONBLOCK == 0 {
+		t.Error("made blocking")
+	}
+	if s, err := inspect(file.Fd()); err != nil || fmt.Sprint(s.addr) != l.Addr().String() {
+		t.Error(s, err)
+	}
+	l.Close()
+	if file, err := File(l.(syscall.Conn)); err == nil {
+		file.Close()
+		t.Error("file of a closed listener")
+	}
+}
+
+// What programs written for the two older packages of this name do.
+func TestCompatibility(t *testing.T) {
+	var all func() ([]net.Listener, error) = ListenAll
+	var ports []Listener
+	ports, err := Ports()
+	_, _ = all, ports
+	unsetenv(t, ServerStarterEnvVarName)
+	if IsUnderStartServer() {
+		t.Error("under start_server")
+	}
+	config, err := PortsFallback()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
 }

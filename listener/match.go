@@ -10,18 +10,21 @@ import (
 	"strings"
 )
 
-// Listen returns the stream socket that start_server bound to the address, or, where the program does not run under
+// Listen returns the stream socket that start_server bound to the address or, if the program does not run under
 // start_server (SERVER_STARTER_PORT is not set), what [net.Listen] returns. Network and address are those of net.Listen.
 //
 // A socket is the wanted one if its entry in SERVER_STARTER_PORT has this address to the letter, else if it is bound to
-// it: a socket bound to port 8080 of all addresses answers to ":8080", "0.0.0.0:8080" and "localhost:8080". An
-// operator who confines the server to one address is obeyed: a socket on 127.0.0.1:8080 answers to ":8080" too, if no
-// other fits better. Of several that fit equally well the first is taken. A unix socket is told by its path, or by
+// it: a socket bound to port 8080 of all addresses answers to ":8080", "0.0.0.0:8080" and "localhost:8080". If the
+// operator confines the server to one address, that is respected: a socket on 127.0.0.1:8080 answers to ":8080" too, if
+// no other fits better. Of several that fit equally well the first is taken. A unix socket is found by its path, or by
 // another path that leads to the same file.
 //
-// Under start_server an address that was not handed down is an error that lists what was.
+// Under start_server an address that was not handed down is an error that lists what was. Binding it instead would make
+// every later deploy fail with "address already in use".
+//
+// Sockets of systemd's socket activation (LISTEN_FDS, LISTEN_PID) count the same if SERVER_STARTER_PORT is not set.
 func Listen(network, address string) (net.Listener, error) {
-	if _, ok := os.LookupEnv(ServerStarterEnvVarName); !ok {
+	if !handedDown() {
 		return net.Listen(network, address)
 	}
 	switch network {
@@ -36,9 +39,9 @@ func Listen(network, address string) (net.Listener, error) {
 	return listen(target)
 }
 
-// ListenPacket is to datagram sockets and [net.ListenPacket] what [Listen] is to stream sockets and [net.Listen].
+// ListenPacket is like [Listen], for datagram sockets and with [net.ListenPacket].
 func ListenPacket(network, address string) (net.PacketConn, error) {
-	if _, ok := os.LookupEnv(ServerStarterEnvVarName); !ok {
+	if !handedDown() {
 		return net.ListenPacket(network, address)
 	}
 	switch network {
@@ -87,7 +90,11 @@ func find(network, address string) (Listener, error) {
 		}
 	}
 	if found == nil {
-		return nil, fmt.Errorf("not handed down by start_server, which handed down %s", describe(targets))
+		by := "start_server"
+		if !IsUnderStartServer() {
+			by = "the service manager"
+		}
+		return nil, fmt.Errorf("not handed down by %s, which handed down %s", by, describe(targets))
 	}
 	return found, nil
 }

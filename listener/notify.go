@@ -1,14 +1,22 @@
 package listener
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"strconv"
+	"syscall"
+	"time"
 )
 
-// Generation is the number of this generation of the server, 1 for the first that start_server started, one more for
-// each attempt since. It is false where the program does not run under start_server.
+// readyTimeout is how long Ready waits for a manager that is slow to read.
+const readyTimeout = 5 * time.Second
+
+// Generation returns the number of this generation of the server: 1 for the first that start_server started, one more
+// for each attempt since. It is false if the program does not run under start_server.
 func Generation() (int, bool) {
 	generation, err := strconv.Atoi(os.Getenv("SERVER_STARTER_GENERATION"))
 	if err != nil || generation < 1 {
@@ -17,21 +25,55 @@ func Generation() (int, bool) {
 	return generation, true
 }
 
-// Ready says that the server is able to serve, by the protocol of sd_notify(3): start_server --ready-timeout swaps
-// generations on that, and systemd, for a service of Type=notify, counts the start as done. Where nobody wants to know
-// ($NOTIFY_SOCKET is not set) it does nothing.
+// Ready reports that the server is able to serve, by the protocol of sd_notify(3): start_server --ready-timeout swaps
+// generations on that, and systemd, for a service of Type=notify, counts the start as done. It does nothing if nothing
+// listens for it: $NOTIFY_SOCKET is not set, or names a socket that is not there.
+//
+// An error, which names $NOTIFY_SOCKET, is a reason to write a line to the log, and none to end a server that is able
+// to serve. Ready takes 5 seconds at most, and that only if the manager does not read.
 func Ready() error {
 	name := os.Getenv("NOTIFY_SOCKET") // a path, or an abstract name with @ for its first byte
 	if name == "" {
 		return nil
 	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
-	if err != nil {
-		return fmt.Errorf("say READY=1 to $NOTIFY_SOCKET: %w", err)
-	}
-	defer conn.Close()
-	if _, err := conn.Write([]byte("READY=1")); err != nil {
-		return fmt.Errorf("say READY=1 to $NOTIFY_SOCKET: %w", err)
+	if err := notify(name, "READY=1"); err != nil {
+		return fmt.Errorf("report READY=1 to $NOTIFY_SOCKET: %w", err)
 	}
 	return nil
+}
+
+func notify(name, state string) error {
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetWriteDeadline(time.Now().Add(readyTimeout))
+	_, err = conn.Write([]byte(state))
+	return err
+}
+
+// IsUnderStartServer reports whether start_server has started the program. The name is that of shogo82148's package
+// listener.
+func IsUnderStartServer() bool {
+	_, ok := os.LookupEnv(ServerStarterEnvVarName)
+	return ok
+}
+
+// ListenConfig is what [PortsFallback] returns. The name is that of shogo82148's package listener.
+type ListenConfig interface {
+	Listen(ctx context.Context, network, address string) (net.Listener, error)
+}
+
+// PortsFallback returns [Listen] as a method. It is for programs written for shogo82148's package listener; others call
+// Listen.
+func PortsFallback() (ListenConfig, error) { return portsFallback{}, nil }
+
+type portsFallback struct{}
+
+func (portsFallback) Listen(_ context.Context, network, address string) (net.Listener, error) {
+	return Listen(network, address)
 }

@@ -11,55 +11,81 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 )
 
-// site is a server under test. Nothing in here lasts as long as an hour, which stands for a grace period without an end.
+// site is a group of one server under test. Nothing in here lasts as long as an hour, which stands for a grace period
+// without an end.
 type site struct {
-	t      *testing.T
-	srv    *http.Server
-	addr   string
-	stop   chan os.Signal
-	closed chan struct{} // the listener was closed: the stop has begun
-	ended  chan error    // what run returned
+	t       *testing.T
+	group   *Group
+	addr    string
+	signals *signals
+	closed  chan struct{} // the listener was closed: it no longer accepts
+	ended   chan error    // what Run returned
 }
 
 type watchedListener struct {
 	net.Listener
+	once   *sync.Once
 	closed chan struct{}
 }
 
 func (l watchedListener) Close() error {
 	err := l.Listener.Close()
-	if err == nil {
-		close(l.closed)
-	}
+	l.once.Do(func() { close(l.closed) })
 	return err
 }
 
-func start(t *testing.T, srv *http.Server, grace time.Duration) *site {
+func listen(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t, srv, l.Addr().String(), make(chan os.Signal, 2), make(chan struct{}), make(chan error, 1)}
-	accept := srv.Serve
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func start(t *testing.T, srv *http.Server, grace time.Duration) *site {
+	t.Helper()
+	return startGroup(t, &Group{Grace: grace}, srv)
+}
+
+func startGroup(t *testing.T, g *Group, srv *http.Server) *site {
+	t.Helper()
+	s := newSite(t, g)
+	l := listen(t)
+	s.addr = l.Addr().String()
+	watched := watchedListener{l, new(sync.Once), s.closed}
 	if srv.TLSConfig != nil {
-		accept = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+		g.AddHTTPS(srv, "", "", watched)
+	} else {
+		g.AddHTTP(srv, watched)
 	}
-	d := newDrain(srv, []net.Listener{watchedListener{l, s.closed}})
-	go func() { s.ended <- d.run(accept, s.stop, grace) }()
+	s.run()
 	t.Cleanup(func() { srv.Close() })
 	return s
 }
 
-// term begins the stop and returns when it has begun.
+func newSite(t *testing.T, g *Group) *site {
+	return &site{
+		t: t, group: g, closed: make(chan struct{}), ended: make(chan error, 1),
+		signals: &signals{term: make(chan os.Signal), interrupt: make(chan os.Signal)},
+	}
+}
+
+func (s *site) run() {
+	go func() { s.ended <- s.group.run(context.Background(), s.signals) }()
+}
+
+// term begins the drain and returns when it no longer accepts.
 func (s *site) term() {
-	s.stop <- syscall.SIGTERM
+	s.signals.term <- syscall.SIGTERM
 	<-s.closed
 }
 
@@ -158,16 +184,12 @@ func TestRequestUnderWayIsAnswered(t *testing.T) {
 // A slow request is waited for longer than the grace period.
 func TestRequestUnderWayIsWaitedFor(t *testing.T) {
 	g := newGate()
-	srv := &http.Server{Handler: g}
-	shutdown := make(chan struct{})
-	srv.RegisterOnShutdown(func() { close(shutdown) })
-	s := start(t, srv, 0)
+	s := start(t, &http.Server{Handler: g}, -1)
 	c := s.connect()
 	c.send("/slow")
 	<-g.entered
 	s.term()
-	<-shutdown
-	close(g.leave)
+	time.AfterFunc(3*pollInterval, func() { close(g.leave) })
 	c.want("slow", true)
 	s.wantEnd()
 }
@@ -225,41 +247,36 @@ func TestIdleConnectionIsClosedInTheEnd(t *testing.T) {
 	s.wantEnd()
 }
 
-func TestSecondSignal(t *testing.T) {
+func TestRepeatedTERM(t *testing.T) {
+	g := newGate()
+	s := start(t, &http.Server{Handler: g}, time.Hour)
+	c := s.connect()
+	c.send("/slow")
+	<-g.entered
+	s.term()
+	for range 3 {
+		s.signals.term <- syscall.SIGTERM
+	}
+	close(g.leave)
+	c.want("slow", true)
+	s.wantEnd()
+}
+
+func TestRepeatedINT(t *testing.T) {
 	g := newGate()
 	defer close(g.leave)
 	s := start(t, &http.Server{Handler: g}, time.Hour)
 	c := s.connect()
 	c.send("/slow")
 	<-g.entered
-	s.term()
-	s.stop <- syscall.SIGTERM
-	want := "terminated came again: connections were closed before they were answered"
+	s.signals.interrupt <- os.Interrupt
+	<-s.closed
+	s.signals.interrupt <- os.Interrupt
+	want := "interrupted: closed with 1 connections with a request under way (longest: " + c.conn.LocalAddr().String() + ", for 0s): context canceled"
 	if err := <-s.ended; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	c.wantClosed()
-}
-
-func TestHijackedConnectionIsTheHandlers(t *testing.T) {
-	hijacked := make(chan net.Conn, 1)
-	s := start(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, _, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			t.Error(err)
-		}
-		hijacked <- conn
-	})}, time.Hour)
-	c := s.connect()
-	c.send("/")
-	conn := <-hijacked
-	s.term()
-	s.wantEnd()
-	io.WriteString(conn, "still here")
-	conn.Close()
-	if got, err := io.ReadAll(c.r); string(got) != "still here" {
-		t.Errorf("%q, %v", got, err)
-	}
 }
 
 func TestHooksOfTheUser(t *testing.T) {
@@ -315,15 +332,12 @@ func TestShutdownByTheUser(t *testing.T) {
 
 func TestAcceptFails(t *testing.T) {
 	g := newGate()
-	srv := &http.Server{Handler: g}
-	good, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newSite(t, &Group{Grace: time.Hour})
+	good := listen(t)
+	s.addr = good.Addr().String()
 	broken := brokenListener{good, make(chan error, 1)}
-	s := &site{t: t, addr: good.Addr().String(), closed: make(chan struct{}), ended: make(chan error, 1)}
-	d := newDrain(srv, []net.Listener{watchedListener{good, s.closed}, broken})
-	go func() { s.ended <- d.run(srv.Serve, nil, time.Hour) }()
+	s.group.AddHTTP(&http.Server{Handler: g}, watchedListener{good, new(sync.Once), s.closed}, broken)
+	s.run()
 	c := s.connect()
 	c.send("/slow")
 	<-g.entered
@@ -433,25 +447,26 @@ func (c *client) wantHint() {
 }
 
 func TestSetupErrors(t *testing.T) {
-	t.Setenv("NOTIFY_SOCKET", "/no/such/socket")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	if err := new(Group).Run(t.Context()); err == nil {
+		t.Error("served nothing")
 	}
-	if err := Serve(&http.Server{}, l); err == nil || !strings.Contains(err.Error(), "NOTIFY_SOCKET") {
+	l := listen(t)
+	var g Group
+	g.AddHTTP(&http.Server{}, l)
+	g.AddHTTPS(&http.Server{}, "/no/cert.pem", "/no/key.pem", listen(t))
+	if err := g.Run(t.Context()); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Error("the listener is left open")
 	}
-	if err := Serve(&http.Server{}); err == nil {
-		t.Error("served nowhere")
-	}
-	if err := ListenAndServeTLS(&http.Server{}, "/no/cert.pem", "/no/key.pem"); !errors.Is(err, os.ErrNotExist) {
-		t.Error(err)
-	}
 	t.Setenv("SERVER_STARTER_PORT", "80=x")
 	if err := ListenAndServe(&http.Server{}); err == nil || !strings.Contains(err.Error(), `"80=x"`) {
+		t.Error(err)
+	}
+	t.Setenv("SERVER_STARTER_PORT", "") // start_server without --port
+	err := ListenAndServe(&http.Server{Addr: "127.0.0.1:0"})
+	if err == nil || !strings.Contains(err.Error(), "not handed down by start_server, which handed down nothing") {
 		t.Error(err)
 	}
 }

@@ -1,0 +1,60 @@
+package listener
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+)
+
+const (
+	listenFDs      = "LISTEN_FDS" // sd_listen_fds(3)
+	firstActivated = 3
+)
+
+// handedDown reports whether anything may have been handed down, be it nothing at all.
+func handedDown() bool {
+	return IsUnderStartServer() || isActivated()
+}
+
+// isActivated reports whether systemd's variables are meant for this process.
+func isActivated() bool {
+	return os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) && os.Getenv(listenFDs) != ""
+}
+
+// variable names the one that says what was handed down.
+func variable() string {
+	if !IsUnderStartServer() && isActivated() {
+		return listenFDs
+	}
+	return ServerStarterEnvVarName
+}
+
+// activated returns the sockets of systemd's socket activation, by the addresses that they are
+// bound to. Other descriptors, which systemd can hand down as well, are left out.
+func activated() (List, error) {
+	if !isActivated() {
+		return nil, ErrNoListeningTarget
+	}
+	value := os.Getenv(listenFDs)
+	count, err := strconv.ParseUint(value, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %q is not a number of descriptors", listenFDs, value)
+	}
+	var targets List
+	for i := range count {
+		fd := uintptr(firstActivated + i)
+		s, err := inspect(fd)
+		switch {
+		case err != nil:
+			continue
+		case s.addr.IsValid():
+			targets = append(targets, TCPListener{Addr: s.addr.Addr().String(), Port: int(s.addr.Port()), fd: fd})
+		default:
+			targets = append(targets, UnixListener{Path: s.path, fd: fd})
+		}
+	}
+	if targets == nil {
+		return nil, ErrNoListeningTarget
+	}
+	return targets, nil
+}

@@ -1,0 +1,124 @@
+package graceful
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// stuckAccept is how long Accept may take to fail after its listener was closed. It never fails if
+// the socket was made blocking, by Fd of the file that File returns: the call sits in the kernel.
+const stuckAccept = time.Second
+
+// acceptor is a listener that reports when Accept was first called and when it has failed, which
+// is when everything that was accepted is known to the server.
+type acceptor struct {
+	net.Listener
+	begin, end sync.Once
+	accepting  chan struct{}
+	failed     chan struct{}
+}
+
+func newAcceptor(l net.Listener) *acceptor {
+	return &acceptor{Listener: l, accepting: make(chan struct{}), failed: make(chan struct{})}
+}
+
+func (a *acceptor) Accept() (net.Conn, error) {
+	a.begin.Do(func() { close(a.accepting) })
+	conn, err := a.Listener.Accept()
+	if errors.Is(err, net.ErrClosed) {
+		a.ended()
+	}
+	return conn, err
+}
+
+// ended notes that Accept will not be called again.
+func (a *acceptor) ended() { a.end.Do(func() { close(a.failed) }) }
+
+// waitClosed returns when Accept has failed after Close. It reports false if Accept is stuck.
+func (a *acceptor) waitClosed(ctx context.Context) bool {
+	stuck := time.NewTimer(stuckAccept)
+	defer stuck.Stop()
+	select {
+	case <-a.failed:
+		return true
+	case <-stuck.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// funcServer is a server of which only two functions are known, and at most the listener.
+type funcServer struct {
+	acceptor *acceptor // or nil
+	run      func() error
+	stop     func(context.Context) error // or nil
+	started  chan struct{}               // closed when serve is called
+	stopping atomic.Bool
+	ended    chan struct{} // closed when run has returned
+	err      error         // what run returned after stopping; read it when ended is closed
+	drained  atomic.Bool
+}
+
+func newFuncServer(a *acceptor, run func() error, stop func(context.Context) error) *funcServer {
+	return &funcServer{acceptor: a, run: run, stop: stop, started: make(chan struct{}), ended: make(chan struct{})}
+}
+
+func (s *funcServer) serving() <-chan struct{} {
+	if s.acceptor != nil {
+		return s.acceptor.accepting
+	}
+	return s.started
+}
+
+func (s *funcServer) serve() error {
+	close(s.started)
+	err := s.run()
+	if s.acceptor != nil {
+		s.acceptor.ended()
+	}
+	if s.stopping.Load() && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+		s.err = err
+	}
+	close(s.ended)
+	return err
+}
+
+func (s *funcServer) beginDrain() {}
+
+func (s *funcServer) stopAccepting() {
+	s.stopping.Store(true)
+	if s.acceptor != nil {
+		s.acceptor.Close()
+	}
+}
+
+func (s *funcServer) drain(ctx context.Context) error {
+	defer s.drained.Store(true)
+	if s.acceptor != nil {
+		s.acceptor.waitClosed(ctx)
+	}
+	var err error
+	if s.stop != nil {
+		err = s.stop(ctx)
+	}
+	select {
+	case <-s.ended:
+		return errors.Join(err, s.err)
+	case <-ctx.Done():
+		return errors.Join(err, ctx.Err())
+	}
+}
+
+func (s *funcServer) abort() {}
+
+func (s *funcServer) pending() string {
+	if s.drained.Load() {
+		return ""
+	}
+	return "the server to stop"
+}

@@ -1,0 +1,336 @@
+package graceful
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/start-server/start-server/listener"
+)
+
+const (
+	// defaultGrace is long enough for clients at work, and short beside the 10 seconds after which
+	// the most impatient service managers kill.
+	defaultGrace = 5 * time.Second
+	logInterval  = 10 * time.Second
+)
+
+// Group runs all servers of a process: HTTP, HTTPS and anything else that has a function that
+// serves and one that stops it. It reports READY when all of them serve, stops them together, and
+// returns when the last one has ended. Set the fields and add the servers before calling
+// [Group.Run]; the zero value is an empty group. It must not be copied.
+type Group struct {
+	// Grace is how long a kept-alive HTTP connection is left open for a further request, counted
+	// from its last answer (or from when it was accepted), once the group drains. 0 means 5
+	// seconds, a negative value none.
+	Grace time.Duration
+
+	// DrainDelay is how long the group keeps accepting after it has begun to drain, so that load
+	// balancers, which see the health check fail (see [Draining]), stop sending connections. Under
+	// start_server another generation accepts from the same sockets, and 0 is right.
+	DrainDelay time.Duration
+
+	// DrainTimeout limits how long the group drains, DrainDelay included. Connections that are
+	// left then are closed, and Run returns an error that wraps [context.DeadlineExceeded]. 0 means
+	// no limit; start_server's --kill-timeout also sets one.
+	DrainTimeout time.Duration
+
+	// BeforeReady, if not nil, is called when all servers serve, and READY is reported only after
+	// it has returned. It can send requests to the servers, to warm them up. An error stops the
+	// group and is returned by Run. The context ends when the group begins to drain.
+	BeforeReady func(context.Context) error
+
+	// Logf, if not nil, is called when the group begins to drain and every 10 seconds from then on,
+	// with a line that says what is waited for. log.Printf fits.
+	Logf func(format string, args ...any)
+
+	members  []*member
+	err      error // of the first Add that failed
+	once     sync.Once
+	draining chan struct{}
+}
+
+// server is what the group needs of a member. The methods are called in this order; abort and
+// pending at any time after serve.
+type server interface {
+	serving() <-chan struct{}    // closed when serve has got as far as accepting
+	serve() error                // returns when it has ended, or no longer accepts
+	beginDrain()                 // does not wait
+	stopAccepting()              // does not wait
+	drain(context.Context) error // waits until all that was accepted is done
+	abort()                      // closes all connections
+	pending() string             // what drain waits for, empty if nothing
+}
+
+type member struct {
+	server
+	name string
+}
+
+// Add adds a server of any kind. Run calls serve, which returns when the server has ended, and, to
+// stop it, stop, which returns when nothing is left to do; both must return before Run does. The
+// context of stop ends when DrainTimeout is over. The server counts as serving from when serve is
+// called. After stop was called, serve may return any error that wraps [net.ErrClosed] or
+// [http.ErrServerClosed]; other errors are returned by Run.
+func (g *Group) Add(serve func() error, stop func(context.Context) error) {
+	g.add(fmt.Sprintf("server %d", len(g.members)+1), newFuncServer(nil, serve, stop))
+}
+
+// AddListener adds a server that accepts from l. The group closes l first and calls stop, which may
+// be nil, when Accept has failed and so everything that was accepted is known to the server. This
+// order matters to servers that drop a connection that they accept while they stop. Serve must not
+// return before all connections have ended, unless stop waits for them.
+func (g *Group) AddListener(l net.Listener, serve func(net.Listener) error, stop func(context.Context) error) {
+	a := newAcceptor(l)
+	g.add(l.Addr().String(), newFuncServer(a, func() error { return serve(a) }, stop))
+}
+
+// AddHTTP adds a server for HTTP. Without listeners it serves on srv.Addr (":http" if empty), taken
+// from start_server as [listener.Listen] does.
+func (g *Group) AddHTTP(srv *http.Server, listeners ...net.Listener) {
+	g.addHTTP(srv, ":http", listeners, srv.Serve)
+}
+
+// AddHTTPS adds a server for HTTPS, HTTP/2 included, like [Group.AddHTTP], with ":https" for an
+// empty srv.Addr. The files are as for [http.Server.ListenAndServeTLS]: both may be empty if
+// srv.TLSConfig has the certificate.
+func (g *Group) AddHTTPS(srv *http.Server, certFile, keyFile string, listeners ...net.Listener) {
+	if err := loadCertificate(srv, certFile, keyFile); err != nil {
+		g.fail(err)
+	}
+	g.addHTTP(srv, ":https", listeners, func(l net.Listener) error { return srv.ServeTLS(l, "", "") })
+}
+
+func (g *Group) addHTTP(srv *http.Server, defaultAddr string, listeners []net.Listener, accept func(net.Listener) error) {
+	if len(listeners) == 0 {
+		addr := srv.Addr
+		if addr == "" {
+			addr = defaultAddr
+		}
+		l, err := listener.Listen("tcp", addr)
+		if err != nil {
+			g.fail(err)
+			return
+		}
+		listeners = []net.Listener{l}
+	}
+	g.add(listeners[0].Addr().String(), newHTTPServer(g, srv, listeners, accept))
+}
+
+func (g *Group) add(name string, s server) {
+	g.members = append(g.members, &member{s, name})
+}
+
+func (g *Group) fail(err error) {
+	if g.err == nil {
+		g.err = err
+	}
+}
+
+func (g *Group) grace() time.Duration {
+	if g.Grace == 0 {
+		return defaultGrace
+	}
+	return g.Grace
+}
+
+// Draining returns a channel that is closed when the group begins to drain: at a signal, at the end
+// of Run's context, or when a server has failed. Handlers that never finish by themselves, like
+// event streams, end then, and health checks fail from then on.
+func (g *Group) Draining() <-chan struct{} {
+	return g.drainingChannel()
+}
+
+func (g *Group) drainingChannel() chan struct{} {
+	g.once.Do(func() { g.draining = make(chan struct{}) })
+	return g.draining
+}
+
+// Run serves until SIGTERM arrives, the context ends or a server fails, then drains all servers and
+// returns when the last one has ended: nil if nothing failed and everything that was accepted was
+// answered. It can be called once.
+//
+// Further TERMs change nothing, also after Run has returned because of one, so that the rest of main
+// is not cut short. SIGINT stops the group like TERM, except under start_server, which gets a Ctrl-C
+// too and then sends TERM. A second SIGINT closes all connections, and Run returns an error.
+func (g *Group) Run(ctx context.Context) error {
+	if g.err == nil && len(g.members) == 0 {
+		g.err = errors.New("run: no servers")
+	}
+	if g.err != nil {
+		for _, m := range g.members {
+			m.stopAccepting()
+		}
+		return g.err
+	}
+	signals := notifySignals()
+	defer signals.stop()
+	return g.run(ctx, signals)
+}
+
+func (g *Group) run(ctx context.Context, signals *signals) error {
+	ended := make(chan error, len(g.members))
+	for _, m := range g.members {
+		go func() { ended <- m.serve() }()
+	}
+	failure := g.serveUntilStopped(ctx, signals, ended)
+	close(g.drainingChannel())
+	if err := g.drain(signals); err != nil {
+		return errors.Join(failure, err)
+	}
+	return failure // as it is: http.ErrServerClosed is compared with ==
+}
+
+// serveUntilStopped returns the error of the server or hook that failed, if any did.
+func (g *Group) serveUntilStopped(ctx context.Context, signals *signals, ended <-chan error) error {
+	starting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	started := make(chan error, 1)
+	go func() { started <- g.start(starting) }()
+	for running := len(g.members); running > 0; {
+		select {
+		case err := <-started:
+			if err != nil {
+				return err
+			}
+		case err := <-ended:
+			running--
+			if err != nil {
+				return err
+			}
+		case <-signals.term:
+			signals.keepTERM = true
+			return nil
+		case <-signals.interrupt:
+			if signals.interrupted() {
+				return nil
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+// start reports READY when all servers serve.
+func (g *Group) start(ctx context.Context) error {
+	for _, m := range g.members {
+		select {
+		case <-m.serving():
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	if g.BeforeReady != nil {
+		if err := g.BeforeReady(ctx); err != nil {
+			return fmt.Errorf("before ready: %w", err)
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err := listener.Ready(); err != nil { // not a reason to stop: the server is able to serve
+		logf := g.Logf
+		if logf == nil {
+			logf = log.Printf
+		}
+		logf("%v", err)
+	}
+	return nil
+}
+
+// drain stops all servers and returns when they have ended, the time is over, or SIGINT says so.
+func (g *Group) drain(signals *signals) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	if g.DrainTimeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, g.DrainTimeout)
+	}
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- g.drainMembers(ctx) }()
+
+	lines := time.NewTicker(logInterval)
+	defer lines.Stop()
+	g.logPending("draining")
+	for {
+		select {
+		case err := <-done:
+			if ctx.Err() == nil {
+				return err
+			}
+		case <-lines.C:
+			g.logPending("still draining")
+		case <-signals.term: // a repeated one
+		case <-signals.interrupt:
+			if signals.repeated() {
+				return g.abort("interrupted", context.Canceled)
+			}
+		case <-ctx.Done():
+			return g.abort(fmt.Sprintf("drain timeout %v is over", g.DrainTimeout), ctx.Err())
+		}
+	}
+}
+
+func (g *Group) drainMembers(ctx context.Context) error {
+	for _, m := range g.members {
+		m.beginDrain()
+	}
+	if g.DrainDelay > 0 {
+		select {
+		case <-time.After(g.DrainDelay):
+		case <-ctx.Done():
+		}
+	}
+	for _, m := range g.members {
+		m.stopAccepting()
+	}
+	drained := make(chan error)
+	for _, m := range g.members {
+		go func() { drained <- m.drain(ctx) }()
+	}
+	var errs []error
+	for range g.members {
+		errs = append(errs, <-drained)
+	}
+	return errors.Join(errs...)
+}
+
+// abort closes what is left.
+func (g *Group) abort(why string, cause error) error {
+	left := g.pending()
+	for _, m := range g.members {
+		m.stopAccepting()
+		m.abort()
+	}
+	return fmt.Errorf("%s: closed with %s: %w", why, left, cause)
+}
+
+func (g *Group) logPending(what string) {
+	if g.Logf != nil {
+		g.Logf("%s, waiting for %s", what, g.pending())
+	}
+}
+
+// pending says what is waited for, with the name of each server if there are several.
+func (g *Group) pending() string {
+	var parts []string
+	for _, m := range g.members {
+		part := m.pending()
+		if part != "" && len(g.members) > 1 {
+			part = m.name + ": " + part
+		}
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	if parts == nil {
+		return "nothing"
+	}
+	return strings.Join(parts, "; ")
+}

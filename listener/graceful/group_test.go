@@ -1,0 +1,339 @@
+package graceful
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/start-server/start-server/listener"
+)
+
+// lines collects what a group logs.
+type lines chan string
+
+func (l lines) logf(format string, args ...any) { l <- fmt.Sprintf(format, args...) }
+
+// want returns when a line has all of the words.
+func (l lines) want(t *testing.T, words ...string) {
+	t.Helper()
+	line := <-l
+	for _, word := range words {
+		if !strings.Contains(line, word) {
+			t.Errorf("%q is not in %q", word, line)
+		}
+	}
+}
+
+func TestHijackedConnectionIsWaitedFor(t *testing.T) {
+	hijacked := make(chan net.Conn, 1)
+	g := &Group{Grace: time.Hour, Logf: make(lines, 10).logf}
+	logged := make(lines, 10)
+	g.Logf = logged.logf
+	s := startGroup(t, g, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+		}
+		if _, ok := conn.(interface{ CloseWrite() error }); !ok {
+			t.Errorf("%T has lost its methods", conn)
+		}
+		hijacked <- conn
+	})})
+	c := s.connect()
+	c.send("/")
+	conn := <-hijacked
+	s.term()
+	logged.want(t, "draining", "1 hijacked connections")
+	time.Sleep(3 * pollInterval)
+	select {
+	case err := <-s.ended:
+		t.Fatal("ended early:", err)
+	default:
+	}
+	io.WriteString(conn, "still here")
+	conn.Close()
+	conn.Close()
+	if got, err := io.ReadAll(c.r); string(got) != "still here" {
+		t.Errorf("%q, %v", got, err)
+	}
+	s.wantEnd()
+}
+
+func TestShutdownFunctions(t *testing.T) {
+	begun, leave := make(chan struct{}), make(chan struct{})
+	var done atomic.Bool
+	g := newGate()
+	srv := &http.Server{Handler: g}
+	srv.RegisterOnShutdown(func() {
+		close(begun)
+		<-leave
+		done.Store(true)
+	})
+	s := start(t, srv, time.Hour)
+	c := s.connect()
+	c.send("/slow")
+	<-g.entered
+	s.term()
+	<-begun // while a request is under way
+	close(g.leave)
+	c.want("slow", true)
+	time.AfterFunc(3*pollInterval, func() { close(leave) })
+	s.wantEnd()
+	if !done.Load() {
+		t.Error("the function was not waited for")
+	}
+}
+
+// The grace period counts from the last answer of each connection, not from TERM.
+func TestGraceCountsFromTheLastAnswer(t *testing.T) {
+	const grace = 500 * time.Millisecond
+	s := start(t, &http.Server{Handler: newGate()}, grace)
+	c := s.connect()
+	c.send("/")
+	c.want("hello", false)
+	answered := time.Now()
+	time.Sleep(grace) // what is measured
+	s.term()
+	c.wantClosed()
+	s.wantEnd()
+	if took := time.Since(answered); took > 2*grace-pollInterval {
+		t.Errorf("an idle connection was kept for %v", took)
+	}
+}
+
+func TestContextStops(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var g Group
+	l := listen(t)
+	g.AddHTTP(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-Draining(r.Context()) // closed at once
+		io.WriteString(w, "bye")
+	})}, l)
+	answer := make(chan string)
+	go func() { answer <- get(l.Addr()) }()
+	if err := g.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if got := <-answer; got != "bye" {
+		t.Error(got)
+	}
+}
+
+func get(addr net.Addr) string {
+	response, err := http.Get("http://" + addr.String())
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(body)
+}
+
+func TestDrainingElsewhere(t *testing.T) {
+	if Draining(t.Context()) != nil {
+		t.Error("a channel for a context without a server")
+	}
+}
+
+// All servers serve before the hook is called, and all end before Run returns.
+func TestSeveralServers(t *testing.T) {
+	one, two, plain := listen(t), listen(t), listen(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello") })
+	var g Group
+	g.AddHTTP(&http.Server{Handler: handler}, one)
+	g.AddHTTP(&http.Server{Handler: handler}, two)
+	var stopped atomic.Bool
+	g.AddListener(plain, func(l net.Listener) error {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return err
+			}
+			io.WriteString(conn, "plain")
+			conn.Close()
+		}
+	}, nil)
+	quit := make(chan struct{})
+	g.Add(func() error { <-quit; return nil }, func(context.Context) error {
+		time.AfterFunc(pollInterval, func() { stopped.Store(true); close(quit) })
+		return nil
+	})
+	g.BeforeReady = func(context.Context) error {
+		for _, l := range []net.Listener{one, two} {
+			if got := get(l.Addr()); got != "hello" {
+				t.Error(got)
+			}
+		}
+		conn, err := net.Dial("tcp", plain.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(conn); string(got) != "plain" {
+			t.Error(got, err)
+		}
+		http.DefaultClient.CloseIdleConnections()
+		cancel()
+		return nil
+	}
+	if err := g.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if !stopped.Load() {
+		t.Error("a server was not waited for")
+	}
+	select {
+	case <-g.Draining():
+	default:
+		t.Error("the channel is not closed")
+	}
+}
+
+func TestBeforeReadyFails(t *testing.T) {
+	g := Group{BeforeReady: func(context.Context) error { return errors.New("no database") }}
+	g.AddHTTP(&http.Server{}, listen(t))
+	if err := g.Run(t.Context()); err == nil || err.Error() != "before ready: no database" {
+		t.Error(err)
+	}
+}
+
+// The first server that fails stops the others, and its error is returned.
+func TestServerFails(t *testing.T) {
+	var g Group
+	l := listen(t)
+	g.AddHTTP(&http.Server{}, l)
+	g.Add(func() error { return errors.New("broken") }, func(context.Context) error { return errors.New("cannot stop") })
+	if err := g.Run(t.Context()); err == nil || err.Error() != "broken\ncannot stop" {
+		t.Error(err)
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Error("the listener is left open")
+	}
+}
+
+// A listener is closed, and Accept has failed, before stop is called.
+func TestListenerFirst(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var g Group
+	var failed atomic.Bool
+	g.AddListener(listen(t), func(l net.Listener) error {
+		cancel()
+		_, err := l.Accept()
+		failed.Store(true)
+		return err
+	}, func(context.Context) error {
+		return nil
+	})
+	if err := g.Run(ctx); err != nil || !failed.Load() {
+		t.Error(err, failed.Load())
+	}
+}
+
+func TestDrainTimeout(t *testing.T) {
+	gate := newGate()
+	defer close(gate.leave)
+	logged := make(lines, 10)
+	s := startGroup(t, &Group{DrainTimeout: 10 * pollInterval, Logf: logged.logf}, &http.Server{Handler: gate})
+	c := s.connect()
+	c.send("/slow")
+	<-gate.entered
+	s.term()
+	logged.want(t, "draining, waiting for 1 connections with a request under way (longest: "+c.conn.LocalAddr().String())
+	err := <-s.ended
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "1 connections with a request under way") {
+		t.Error(err)
+	}
+	c.wantClosed()
+}
+
+// During the delay the server accepts as ever, and its health check can say that it is about to go.
+func TestDrainDelay(t *testing.T) {
+	g := &Group{DrainDelay: time.Hour}
+	s := startGroup(t, g, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-Draining(r.Context()):
+			io.WriteString(w, "draining")
+		default:
+			io.WriteString(w, "healthy")
+		}
+	})})
+	c := s.connect()
+	c.send("/")
+	c.want("healthy", false)
+	s.signals.term <- nil
+	<-g.Draining()
+	fresh := s.connect()
+	fresh.send("/")
+	fresh.want("draining", false)
+	s.signals.interrupt <- nil
+	s.signals.interrupt <- nil
+	if err := <-s.ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// A manager that does not listen, or cannot be reached, is no reason to stop.
+func TestReadyFails(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", strings.Repeat("x", 1000))
+	logged := make(lines, 10)
+	s := startGroup(t, &Group{Logf: logged.logf}, &http.Server{Handler: newGate()})
+	logged.want(t, "READY=1 to $NOTIFY_SOCKET")
+	c := s.connect()
+	c.send("/")
+	c.want("hello", false)
+	s.signals.term <- nil
+	c.conn.Close()
+	s.wantEnd()
+}
+
+// As with net/http alone, a body that is larger than it may be ends the connection.
+func TestMaxBytesReader(t *testing.T) {
+	s := start(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 10))
+		io.WriteString(w, fmt.Sprint(err))
+	})}, time.Hour)
+	c := s.connect()
+	io.WriteString(c.conn, "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 20\r\n\r\n"+strings.Repeat("x", 20))
+	c.want("http: request body too large", true)
+	c = s.connect()
+	io.WriteString(c.conn, "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n"+strings.Repeat("x", 10))
+	c.want("<nil>", false)
+	s.term()
+	io.WriteString(c.conn, "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n"+strings.Repeat("x", 10))
+	c.want("<nil>", true)
+	s.wantEnd()
+}
+
+// A listener that was made blocking does not hold the stop for good.
+func TestStuckAccept(t *testing.T) {
+	s := newSite(t, &Group{})
+	leave := make(chan error)
+	defer func() { leave <- net.ErrClosed }()
+	stuck := brokenListener{listen(t), leave}
+	s.group.AddHTTP(&http.Server{}, stuck)
+	s.run()
+	<-s.group.members[0].serving()
+	s.signals.term <- nil
+	s.wantEnd()
+}
+
+func TestForgottenPort(t *testing.T) {
+	t.Setenv(listener.ServerStarterEnvVarName, "")
+	var g Group
+	g.AddHTTP(&http.Server{Addr: "127.0.0.1:0"})
+	if err := g.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "handed down nothing") {
+		t.Error(err)
+	}
+}

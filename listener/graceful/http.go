@@ -1,0 +1,164 @@
+package graceful
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// pollInterval is how often a draining server looks at its connections.
+const pollInterval = 20 * time.Millisecond
+
+// httpServer is an http.Server in a group. It stands in front of the server's handler and knows
+// its connections.
+type httpServer struct {
+	group       *Group
+	srv         *http.Server
+	acceptors   []*acceptor
+	accept      func(net.Listener) error // srv.Serve or srv.ServeTLS
+	handler     http.Handler
+	last        atomic.Bool // every answer from now on is the last of its connection
+	http2       bool        // HTTP/2 connections are http2Conns, and end in their own way
+	connections connections
+	onShutdown  shutdownFuncs
+	notOurs     atomic.Bool // the program has called Shutdown or Close
+	accepting   chan struct{}
+}
+
+func newHTTPServer(g *Group, srv *http.Server, listeners []net.Listener, accept func(net.Listener) error) *httpServer {
+	s := &httpServer{group: g, srv: srv, accept: accept, handler: srv.Handler, accepting: make(chan struct{})}
+	for _, l := range listeners {
+		s.acceptors = append(s.acceptors, newAcceptor(l))
+	}
+	if s.handler == nil {
+		s.handler = http.DefaultServeMux
+	}
+	s.takeOverHTTP2()
+	s.hook()
+	return s
+}
+
+// hook puts the server's functions behind ours.
+func (s *httpServer) hook() {
+	s.srv.Handler = s
+	connState := s.srv.ConnState
+	s.srv.ConnState = func(conn net.Conn, state http.ConnState) {
+		if c, ok := conn.(interface{ original() net.Conn }); ok {
+			conn = c.original()
+		}
+		s.connections.observe(conn, state)
+		if connState != nil {
+			connState(conn, state)
+		}
+	}
+	baseContext := s.srv.BaseContext
+	s.srv.BaseContext = func(l net.Listener) context.Context {
+		ctx := context.Background()
+		if baseContext != nil {
+			if a, ok := l.(*acceptor); ok {
+				l = a.Listener
+			}
+			ctx = baseContext(l)
+		}
+		return context.WithValue(ctx, drainingKey{}, s.group.Draining())
+	}
+}
+
+func (s *httpServer) serving() <-chan struct{} { return s.accepting }
+
+// serve returns when one of the accept loops has ended.
+func (s *httpServer) serve() error {
+	ended := make(chan error, len(s.acceptors))
+	for _, a := range s.acceptors {
+		go func() {
+			err := s.accept(a)
+			a.ended()
+			ended <- err
+		}()
+	}
+	all := make(chan struct{})
+	go func() {
+		for _, a := range s.acceptors {
+			select {
+			case <-a.accepting:
+			case <-all:
+				return
+			}
+		}
+		close(s.accepting)
+	}()
+	err := <-ended
+	close(all)
+	if err == http.ErrServerClosed {
+		s.notOurs.Store(true)
+	}
+	return err
+}
+
+// beginDrain runs what was given to RegisterOnShutdown, so that handlers learn of the stop at once.
+func (s *httpServer) beginDrain() {
+	if !s.notOurs.Load() {
+		s.onShutdown.run(s.srv)
+	}
+}
+
+func (s *httpServer) stopAccepting() {
+	s.last.Store(true)
+	for _, a := range s.acceptors {
+		a.Close()
+	}
+}
+
+// drain leaves nothing to Shutdown, which would close fresh and idle connections while a request is
+// on its way.
+func (s *httpServer) drain(ctx context.Context) error {
+	if s.notOurs.Load() {
+		return nil
+	}
+	stuck := false
+	for _, a := range s.acceptors {
+		stuck = !a.waitClosed(ctx) || stuck
+	}
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for s.connections.sweep(time.Now(), s.group.grace()) > 0 || s.onShutdown.running() > 0 {
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if stuck {
+		return nil // Shutdown would wait for it
+	}
+	return s.srv.Shutdown(ctx)
+}
+
+func (s *httpServer) abort() { s.connections.closeAll() }
+
+func (s *httpServer) pending() string {
+	if s.notOurs.Load() {
+		return ""
+	}
+	var parts []string
+	if what := s.connections.String(); what != "" {
+		parts = append(parts, what)
+	}
+	if s.onShutdown.running() > 0 {
+		parts = append(parts, "functions given to RegisterOnShutdown")
+	}
+	return strings.Join(parts, ", ")
+}
+
+type drainingKey struct{}
+
+// Draining returns a channel that is closed when the server of a request begins to drain, given the
+// request's context. A handler whose answer has no end, like an event stream or a long poll, ends it
+// then. For a context of anything else it is nil, which never is ready.
+func Draining(ctx context.Context) <-chan struct{} {
+	draining, _ := ctx.Value(drainingKey{}).(<-chan struct{})
+	return draining
+}

@@ -1,0 +1,246 @@
+package graceful
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// net/http ends an HTTP/2 connection with one GOAWAY that names the last request it has seen, and
+// drops those that are on their way by then. RFC 9113, 6.8, asks for two: a first one that names
+// the highest number there is, so that the client opens no further streams while those on their way
+// are still taken, and a second one a round trip later. net/http has no way to ask for the first, so
+// http2Conn writes it between two of net/http's frames.
+
+// Keys of http.Server.TLSNextProto. Under the second one, which net/http and golang.org/x/net/http2
+// have used between each other since Go 1.24, stands a function that serves HTTP/2 on any net.Conn.
+// The conn is in a tls.Conn whose NetConn has a method UnencryptedNetConn.
+const (
+	protoHTTP2       = "h2"
+	protoUnencrypted = "unencrypted_http2"
+)
+
+const (
+	preface        = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	prefaceTimeout = 10 * time.Second // as in net/http
+)
+
+// goAway is the first GOAWAY: 8 bytes of payload, type 7, stream 0; last stream 2^31-1, NO_ERROR.
+var goAway = []byte{0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0}
+
+const (
+	frameHeaderLen = 9
+	frameHeaders   = 1
+)
+
+// takeOverHTTP2 makes the server put each HTTP/2 connection into an http2Conn. If it does not speak
+// HTTP/2, or this net/http does it in another way, nothing changes.
+func (s *httpServer) takeOverHTTP2() {
+	s.prime()
+	serve, ok := s.srv.TLSNextProto[protoUnencrypted]
+	if !ok {
+		return
+	}
+	s.http2 = true
+	s.srv.TLSNextProto[protoUnencrypted] = func(srv *http.Server, c *tls.Conn, h http.Handler) {
+		if inner, ok := c.NetConn().(interface{ UnencryptedNetConn() net.Conn }); ok {
+			conn := inner.UnencryptedNetConn()
+			s.serveHTTP2(serve, conn, conn, h)
+		}
+	}
+	if _, ok := s.srv.TLSNextProto[protoHTTP2]; !ok {
+		return
+	}
+	s.srv.TLSNextProto[protoHTTP2] = func(srv *http.Server, c *tls.Conn, h http.Handler) {
+		if readPreface(c) == nil {
+			s.serveHTTP2(serve, c, c, h)
+		}
+	}
+}
+
+// prime lets net/http fill in TLSNextProto, which it does when it begins to serve.
+func (s *httpServer) prime() {
+	baseContext := s.srv.BaseContext
+	s.srv.BaseContext = nil
+	s.accept(closedListener{})
+	s.srv.BaseContext = baseContext
+}
+
+type closedListener struct{}
+
+func (closedListener) Accept() (net.Conn, error) { return nil, net.ErrClosed }
+func (closedListener) Close() error              { return nil }
+func (closedListener) Addr() net.Addr            { return &net.TCPAddr{} }
+
+// readPreface reads what a client of HTTP/2 sends first, as net/http does unless it has done so
+// already, which it takes for granted of a conn that comes by protoUnencrypted.
+func readPreface(conn net.Conn) error {
+	conn.SetReadDeadline(time.Now().Add(prefaceTimeout))
+	got := make([]byte, len(preface))
+	if _, err := io.ReadFull(conn, got); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, []byte(preface)) {
+		return errors.New("not an HTTP/2 client")
+	}
+	return conn.SetReadDeadline(time.Time{})
+}
+
+// serveHTTP2 serves HTTP/2 on a connection that net/http knows as known.
+func (s *httpServer) serveHTTP2(serve func(*http.Server, *tls.Conn, http.Handler), conn, known net.Conn, h http.Handler) {
+	c := &http2Conn{Conn: conn, known: known}
+	if one := s.connections.find(known); one != nil {
+		one.mu.Lock()
+		one.http2 = c
+		one.mu.Unlock()
+	}
+	var wrapped net.Conn = c
+	if secure, ok := conn.(*tls.Conn); ok {
+		wrapped = &http2TLSConn{c, secure}
+	}
+	handler := &http2Handler{h, c, s}
+	serve(s.srv, tls.Client(unencrypted{conn: wrapped}, nil), handler)
+}
+
+// unencrypted carries a conn in a tls.Conn.
+type unencrypted struct {
+	net.Conn // nil: the tls.Conn is never used
+	conn     net.Conn
+}
+
+func (u unencrypted) UnencryptedNetConn() net.Conn { return u.conn }
+
+// http2Handler handles the requests of one connection. A client that does not go although it was
+// asked to gets the GOAWAY of net/http, by Connection: close.
+type http2Handler struct {
+	http.Handler
+	conn   *http2Conn
+	server *httpServer
+}
+
+func (h *http2Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.conn.askedBefore(time.Now().Add(-max(h.server.group.grace(), settle))) {
+		w.Header().Set("Connection", "close")
+	}
+	h.Handler.ServeHTTP(w, r)
+}
+
+// BaseContext is how net/http passes the connection's context to its HTTP/2.
+func (h *http2Handler) BaseContext() context.Context {
+	if b, ok := h.Handler.(interface{ BaseContext() context.Context }); ok {
+		return b.BaseContext()
+	}
+	return context.Background()
+}
+
+// http2Conn follows the frames that the server writes, so that it can put one between two of them.
+type http2Conn struct {
+	net.Conn
+	known net.Conn // the one that net/http reports to ConnState
+
+	mu       sync.Mutex
+	header   []byte    // of the frame being written, as far as that has come
+	left     int       // bytes of its payload that are still to come
+	begun    bool      // the first frame was written
+	answered bool      // a request was answered, or is being
+	want     bool      // GOAWAY at the next boundary
+	ordered  time.Time // when askToGo was first called
+	asked    time.Time // when the GOAWAY was written
+}
+
+func (c *http2Conn) original() net.Conn { return c.known }
+
+// http2TLSConn is an http2Conn over TLS, which net/http tells by the method ConnectionState.
+type http2TLSConn struct {
+	*http2Conn
+	secure *tls.Conn
+}
+
+func (c *http2TLSConn) ConnectionState() tls.ConnectionState { return c.secure.ConnectionState() }
+
+// askToGo writes the first GOAWAY, once and without waiting. A client that has just come gets its
+// first answer before: some take a GOAWAY in its place for an error.
+func (c *http2Conn) askToGo(now time.Time) {
+	if !c.mu.TryLock() {
+		return // it is being written to, and asked again
+	}
+	defer c.mu.Unlock()
+	if c.ordered.IsZero() {
+		c.ordered = now
+	}
+	if c.want || !c.asked.IsZero() || !c.begun || !c.answered && now.Sub(c.ordered) < settle {
+		return
+	}
+	c.want = true
+	if c.atBoundary() {
+		go c.Write(nil)
+	}
+}
+
+// gone reports whether the client has had time to notice that it was asked to go.
+func (c *http2Conn) gone(now time.Time) bool { return c.askedBefore(now.Add(-settle)) }
+
+func (c *http2Conn) askedBefore(t time.Time) bool {
+	if !c.mu.TryLock() {
+		return false
+	}
+	defer c.mu.Unlock()
+	return !c.asked.IsZero() && c.asked.Before(t)
+}
+
+func (c *http2Conn) atBoundary() bool { return len(c.header) == 0 && c.left == 0 }
+
+// Write writes p, and the GOAWAY at the first boundary in it.
+func (c *http2Conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	written := 0
+	for {
+		n := c.follow(p[written:], c.want)
+		if n > 0 {
+			m, err := c.Conn.Write(p[written : written+n])
+			written += m
+			if err != nil {
+				return written, err
+			}
+		}
+		if c.want && c.atBoundary() {
+			c.want, c.asked = false, time.Now()
+			if _, err := c.Conn.Write(goAway); err != nil {
+				return written, err
+			}
+		}
+		if written == len(p) {
+			return written, nil
+		}
+	}
+}
+
+// follow reads frames in p and returns how far it got: to the end or, if asked, the first boundary.
+func (c *http2Conn) follow(p []byte, boundary bool) int {
+	n := 0
+	for n < len(p) && !(boundary && c.atBoundary()) {
+		if c.left > 0 {
+			step := min(c.left, len(p)-n)
+			c.left -= step
+			n += step
+			continue
+		}
+		step := min(frameHeaderLen-len(c.header), len(p)-n)
+		c.header = append(c.header, p[n:n+step]...)
+		n += step
+		if len(c.header) == frameHeaderLen {
+			c.left = int(c.header[0])<<16 | int(c.header[1])<<8 | int(c.header[2])
+			c.begun = true
+			c.answered = c.answered || c.header[3] == frameHeaders
+			c.header = c.header[:0]
+		}
+	}
+	return n
+}

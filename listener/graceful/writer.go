@@ -1,0 +1,176 @@
+package graceful
+
+import (
+	"bufio"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ServeHTTP makes the answer the last of its connection if the server drains.
+//
+// Until it does, the writer of a request with a body goes to the handler as it is:
+// http.MaxBytesReader closes the connection of a body that is too large by a method of net/http's own
+// writer. An upload that is under way when the drain begins may therefore leave its connection open,
+// for the grace period.
+func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	http1, ok := w.(http1Writer)
+	switch body := r.ContentLength != 0 && r.Header.Get("Upgrade") == ""; {
+	case !ok:
+		if s.last.Load() && !s.http2 {
+			w.Header().Set("Connection", "close") // over HTTP/2 net/http makes a GOAWAY of it
+		}
+		s.handler.ServeHTTP(w, r)
+	case body && !s.last.Load():
+		s.handler.ServeHTTP(w, r)
+		if s.last.Load() {
+			w.Header().Set("Connection", "close") // not too late for an answer without a header of its own
+		}
+	default:
+		last := &lastWriter{http1, s}
+		s.handler.ServeHTTP(last, r)
+		last.announce() // for a handler that has written nothing
+	}
+}
+
+// http1Writer is all that handlers may expect of net/http's writer for HTTP/1, so that lastWriter can stand in for it.
+type http1Writer interface {
+	http.ResponseWriter
+	http.Flusher
+	http.Hijacker
+	io.ReaderFrom
+	io.StringWriter
+	CloseNotify() <-chan bool
+	FlushError() error
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+	EnableFullDuplex() error
+}
+
+// lastWriter decides as late as it can, when the header is written, whether the answer is the
+// connection's last: the handler may have been at work for long when the drain begins. It also
+// counts connections that are hijacked.
+type lastWriter struct {
+	http1Writer
+	server *httpServer
+}
+
+func (w *lastWriter) announce() {
+	if w.server.last.Load() {
+		w.Header().Set("Connection", "close")
+	}
+}
+
+// Unwrap is for http.ResponseController, which looks for what lastWriter does not have.
+func (w *lastWriter) Unwrap() http.ResponseWriter { return w.http1Writer }
+
+func (w *lastWriter) WriteHeader(code int) {
+	if code >= http.StatusOK { // the others come before the answer, or switch to another protocol
+		w.announce()
+	}
+	w.http1Writer.WriteHeader(code)
+}
+
+func (w *lastWriter) Write(p []byte) (int, error) {
+	w.announce()
+	return w.http1Writer.Write(p)
+}
+
+func (w *lastWriter) WriteString(s string) (int, error) {
+	w.announce()
+	return w.http1Writer.WriteString(s)
+}
+
+func (w *lastWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.announce()
+	return w.http1Writer.ReadFrom(r)
+}
+
+func (w *lastWriter) Flush() {
+	w.announce()
+	w.http1Writer.Flush()
+}
+
+func (w *lastWriter) FlushError() error {
+	w.announce()
+	return w.http1Writer.FlushError()
+}
+
+// Hijack hands the connection to the handler, in a type that has all methods of what net/http gives
+// and reports that it was closed.
+func (w *lastWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	count := &w.server.connections.hijacked
+	count.Add(1) // before net/http reports it gone, so that it is counted at any time
+	conn, buffered, err := w.http1Writer.Hijack()
+	if err != nil {
+		count.Add(-1)
+		return conn, buffered, err
+	}
+	return watchClose(conn, count), buffered, nil
+}
+
+// closeHook is called when a connection is closed, as often as it is.
+type closeHook struct {
+	conn  net.Conn
+	count *atomic.Int64
+	once  sync.Once
+}
+
+func (h *closeHook) Close() error {
+	err := h.conn.Close()
+	h.release()
+	return err
+}
+
+func (h *closeHook) release() { h.once.Do(func() { h.count.Add(-1) }) }
+
+type (
+	hijackedTCP struct {
+		*net.TCPConn
+		hook *closeHook
+	}
+	hijackedUnix struct {
+		*net.UnixConn
+		hook *closeHook
+	}
+	hijackedTLS struct {
+		*tls.Conn
+		hook *closeHook
+	}
+	hijackedConn struct {
+		net.Conn
+		hook *closeHook
+	}
+)
+
+func (c *hijackedTCP) Close() error  { return c.hook.Close() }
+func (c *hijackedUnix) Close() error { return c.hook.Close() }
+func (c *hijackedTLS) Close() error  { return c.hook.Close() }
+func (c *hijackedConn) Close() error { return c.hook.Close() }
+
+// watchClose counts the connection down when it is closed, or was forgotten by the handler.
+func watchClose(conn net.Conn, count *atomic.Int64) net.Conn {
+	hook := &closeHook{conn: conn, count: count}
+	switch conn := conn.(type) {
+	case *net.TCPConn:
+		c := &hijackedTCP{conn, hook}
+		runtime.AddCleanup(c, (*closeHook).release, hook)
+		return c
+	case *net.UnixConn:
+		c := &hijackedUnix{conn, hook}
+		runtime.AddCleanup(c, (*closeHook).release, hook)
+		return c
+	case *tls.Conn:
+		c := &hijackedTLS{conn, hook}
+		runtime.AddCleanup(c, (*closeHook).release, hook)
+		return c
+	}
+	c := &hijackedConn{conn, hook}
+	runtime.AddCleanup(c, (*closeHook).release, hook)
+	return c
+}
