@@ -59,6 +59,7 @@ func Run(ctx context.Context, c Config) error {
 	if c.Daemonize && !detached && previous == nil {
 		return daemon.Detach()
 	}
+	process.ReserveThreads() // before there is anything to leave behind
 	d := newSuperdaemon(c)
 	if previous != nil {
 		d.resume(previous)

@@ -17,16 +17,14 @@ import (
 )
 
 func main() {
+	runtime.GOMAXPROCS(1) // it works in one goroutine; each processor more would be a thread more
 	time.AfterFunc(time.Second, reduceFootprint)
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// reduceFootprint is for a process that works a moment at a time, in one goroutine, next to
-// servers that need the memory. Before the server is up it would only delay that.
-func reduceFootprint() {
-	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(10)
-}
+// reduceFootprint is for a process that works a moment at a time, next to servers that need the
+// memory. Before the server is up it would only delay that.
+func reduceFootprint() { debug.SetGCPercent(10) }
 
 // run is the command: it returns the exit status.
 func run(argv []string, stdout, stderr io.Writer) int {
