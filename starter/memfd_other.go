@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namelessFile opens a file that only its descriptor knows.
-func namelessFile() (descriptor int, err error) {
+// anonymousFile opens a file that only its descriptor knows.
+func anonymousFile() (descriptor int, err error) {
 	file, err := os.CreateTemp("", "start_server")
 	if err != nil {
 		return -1, err
