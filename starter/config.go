@@ -36,6 +36,8 @@ type Config struct {
 	ReadyTimeout time.Duration // a worker that is not ready after so long has failed; 0: the interval decides
 	KillTimeout  time.Duration // a worker that lives so long after it was told to stop gets KILL; 0: never
 	MaxAttempts  int           // a restart, or the first start, is given up after so many failed attempts; 0: never
+	StopFirst    bool          // old workers are stopped before a new one is started
+	StopDelay    time.Duration // between a signal to stop and the signal to the workers
 	SignalOnHUP  string        // what old workers get after a HUP; NewConfig: "TERM"
 	SignalOnTERM string        // what workers get after a TERM; NewConfig: "TERM"
 
@@ -69,6 +71,7 @@ func (c Config) Validate() error {
 		notNegative("interval", c.Interval),
 		notNegative("ready-timeout", c.ReadyTimeout),
 		notNegative("kill-timeout", c.KillTimeout),
+		notNegative("stop-delay", c.StopDelay),
 		c.validateAccounts(),
 	}
 	if c.AutoRestartInterval != nil {

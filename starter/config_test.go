@@ -31,6 +31,7 @@ func TestValidate(t *testing.T) {
 			[]string{`--path-mode="0888": not an octal number`, `--path-owner="no such": no user "no such" in`, `--user="no such:1": no user "no such" in`}},
 		"too open a mode":      {func(c *Config) { c.PathMode = "1777" }, []string{`--path-mode="1777": not an octal number from 0 to 0777`}},
 		"no owner":             {func(c *Config) { c.PathOwner = ":" }, []string{`--path-owner=":": no group ""`}},
+		"stop delay":           {func(c *Config) { c.StopDelay = -time.Second }, []string{`--stop-delay=-1: must not be negative`}},
 		"backlog":              {func(c *Config) { c.Backlog = -1 }, []string{"--backlog=-1: "}},
 		"no log command":       {func(c *Config) { c.LogFile = " | " }, []string{`--log-file=" | ": no command`}},
 		"no log":               {func(c *Config) { c.Daemonize = true }, []string{"--daemonize: --log-file must be given"}},

@@ -67,6 +67,14 @@ func msgNowRunning(sig string, old []int) string {
 	return fmt.Sprintf("new worker is now running, sending %s to old workers:%s", sig, list)
 }
 
+func msgStopFirst(sig string, old []int) string {
+	return fmt.Sprintf("sending %s to old workers:%s, starting a new worker when they are gone", sig, joinPIDs(old))
+}
+
+func msgStopDelayed(sig string, delay time.Duration) string {
+	return fmt.Sprintf("received %s, stopping workers in %s secs", sig, seconds(delay))
+}
+
 func msgSleeping(delay time.Duration) string {
 	return fmt.Sprintf("sleeping %s secs before killing old workers", seconds(delay))
 }
@@ -185,6 +193,9 @@ func (s *supervisor) describe() string {
 	}
 	if n := len(s.Old) - len(s.notYetStopped()); n > 0 {
 		words += fmt.Sprintf("; %s finishing", count(n, "old worker"))
+	}
+	if s.StopAt > 0 {
+		words += "; stopping soon"
 	}
 	if r := s.Restart; r.Result == givenUp {
 		words += fmt.Sprintf("; the last restart was given up after %s: %s", count(r.Attempts, "attempt"), r.Reason)

@@ -108,6 +108,8 @@ func (c Config) rules() rules {
 		readyTimeout: c.ReadyTimeout,
 		killTimeout:  c.KillTimeout,
 		maxAttempts:  c.MaxAttempts,
+		stopFirst:    c.StopFirst,
+		stopDelay:    c.StopDelay,
 		signalOnHUP:  onHUP,
 		signalOnTERM: onTERM,
 		sockets:      len(c.Ports)+len(c.Paths) > 0,

@@ -42,6 +42,9 @@ func TestSimulationCatches(t *testing.T) {
 		"forgets a HUP during a start":             func(s *supervisor) decider { return forgetful{s} },
 		"tells old workers again at each HUP":      func(s *supervisor) decider { return nagging{s} },
 		"misses deaths":                            func(s *supervisor) decider { return &deaf{supervisor: s} },
+		"starts beside an old worker":              func(s *supervisor) decider { return impatient{s} },
+		"stops before the delay is over":           func(s *supervisor) decider { return abrupt{s} },
+		"restarts during the delay of a stop":      func(s *supervisor) decider { return oblivious{s} },
 		"never gives up":                           func(s *supervisor) decider { return stubborn{s} },
 		"ends when no worker serves":               func(s *supervisor) decider { return resigned{s} },
 	} {
@@ -131,6 +134,34 @@ func (r resigned) onTimer() {
 	}
 }
 
+// impatient does not wait for old workers to be gone.
+type impatient struct{ *supervisor }
+
+func (i impatient) onTimer() {
+	i.rules.stopFirst = i.rules.stopFirst && !i.waitingForOld()
+	i.supervisor.onTimer()
+}
+
+// abrupt stops old workers at the first signal to stop.
+type abrupt struct{ *supervisor }
+
+func (a abrupt) onSignal(sig syscall.Signal) {
+	a.supervisor.onSignal(sig)
+	if a.StopAt > 0 && a.Phase == running {
+		a.out.signal(a.Current.PID, sig)
+	}
+}
+
+// oblivious forgets that it is about to stop when a HUP comes.
+type oblivious struct{ *supervisor }
+
+func (o oblivious) onSignal(sig syscall.Signal) {
+	if sig == syscall.SIGHUP {
+		o.StopAt = 0
+	}
+	o.supervisor.onSignal(sig)
+}
+
 // successive is a supervisor that is replaced over and over.
 type successive struct{ *supervisor }
 
@@ -157,9 +188,11 @@ type world struct {
 	dead     []int // not reaped yet
 	pids     int
 	status   []statusfile.Worker
+	rules    rules
 	stopping bool
-	lastHUP  bool // a HUP came, and no worker was started since
-	failed   int  // attempts since a worker has started, a HUP was acted on or a restart was given up
+	stopBy   time.Duration // when everyone is told to stop, once stopping
+	lastHUP  bool          // a HUP came, and no worker was started since
+	failed   int           // attempts since a worker has started, a HUP was acted on or a restart was given up
 	lines    []string
 	hints    int
 	err      error
@@ -176,7 +209,8 @@ type child struct {
 func simulate(seed uint64, make func(*supervisor) decider) error {
 	r := rand.New(rand.NewPCG(seed, 0))
 	w := &world{random: r, children: map[int]*child{}, pids: 100}
-	w.sup = newSupervisor(randomRules(r), w)
+	w.rules = randomRules(r)
+	w.sup = newSupervisor(w.rules, w)
 	d := make(w.sup)
 	asked := randomSettings(r)
 	now := time.Duration(1)
@@ -192,10 +226,9 @@ func simulate(seed uint64, make func(*supervisor) decider) error {
 			asked = randomSettings(r)
 		}
 		d.beginStep(now, asked)
-		for len(w.dead) > 0 {
-			pid := w.dead[0]
-			w.dead = w.dead[1:]
-			d.onExit(pid, r.IntN(2)*256)
+		w.reap(d)
+		if step == steps {
+			w.settle(d, &now, asked)
 		}
 		w.event(d, step >= steps)
 		d.onTimer()
@@ -221,6 +254,8 @@ func randomRules(r *rand.Rand) rules {
 		interval:     []time.Duration{0, time.Second, 3 * time.Second}[r.IntN(3)],
 		readyTimeout: []time.Duration{0, 2 * time.Second}[r.IntN(2)],
 		killTimeout:  []time.Duration{0, 2 * time.Second}[r.IntN(2)],
+		stopFirst:    r.IntN(3) == 0,
+		stopDelay:    []time.Duration{0, 3 * time.Second}[r.IntN(2)],
 		maxAttempts:  []int{0, 1, 2, 3}[r.IntN(4)],
 		signalOnHUP:  []syscall.Signal{syscall.SIGTERM, syscall.SIGUSR1}[r.IntN(2)],
 		signalOnTERM: syscall.SIGTERM,
@@ -238,15 +273,14 @@ func randomSettings(r *rand.Rand) settings {
 
 // event lets one thing happen.
 func (w *world) event(d decider, end bool) {
-	if end && !w.stopping {
-		w.stopping = true
-		d.onSignal([]syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}[w.random.IntN(3)])
+	if end && (!w.stopping || w.random.IntN(4) == 0) {
+		w.stop(d)
 		return
 	}
 	pids := slices.Sorted(maps.Keys(w.children))
 	switch w.random.IntN(8) {
 	case 0, 1:
-		w.lastHUP = true
+		w.lastHUP = !w.stopping
 		d.onSignal(syscall.SIGHUP)
 	case 2:
 		d.onSignal(syscall.SIGUSR1)
@@ -275,8 +309,55 @@ func (w *world) event(d decider, end bool) {
 	}
 }
 
+// stop sends a signal to stop: the first one may be acted on later, the second one not.
+func (w *world) stop(d decider) {
+	w.stopBy = w.sup.now
+	if !w.stopping && (w.sup.StartedAt > 0 || len(w.sup.Old) > 0) {
+		w.stopBy += w.rules.stopDelay
+	}
+	w.stopping, w.lastHUP = true, false
+	d.onSignal([]syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}[w.random.IntN(3)])
+}
+
 // ending tells whether everybody is told to stop, by a signal or because the first start was given up.
-func (w *world) ending() bool { return w.stopping || w.sup.Phase == stopping }
+func (w *world) ending() bool {
+	return w.stopping && w.sup.now >= w.stopBy || w.sup.Phase == stopping
+}
+
+// settle lets nothing happen but what a service that is left alone does: it must serve in the end.
+func (w *world) settle(d decider, now *time.Duration, asked settings) {
+	asked.autoRestart = false
+	for range 500 {
+		if w.sup.Phase == running || w.sup.Phase >= stopping || w.err != nil {
+			return
+		}
+		for pid, c := range w.children {
+			if c.told > 0 {
+				w.kill(pid)
+			}
+		}
+		if at, ok := w.sup.nextDeadline(); ok {
+			*now = max(*now, at)
+		}
+		d.beginStep(*now, asked)
+		w.reap(d)
+		if c := w.sup.Candidate; c != nil {
+			d.onReady(c.PID)
+		}
+		d.onTimer()
+		w.check()
+	}
+	w.fail("left alone, and it does not serve")
+}
+
+// reap reports the dead.
+func (w *world) reap(d decider) {
+	for len(w.dead) > 0 {
+		pid := w.dead[0]
+		w.dead = w.dead[1:]
+		d.onExit(pid, w.random.IntN(2)*256)
+	}
+}
 
 // kill makes a process a zombie.
 func (w *world) kill(pid int) {
@@ -303,8 +384,12 @@ func (w *world) check() {
 	if at, ok := w.sup.nextDeadline(); ok && at <= w.sup.now && w.sup.Phase != stopped {
 		w.fail("something was due and not done")
 	}
-	if _, ok := w.sup.nextDeadline(); !ok && (w.sup.Phase == starting || w.sup.Phase == delaying) {
+	waiting := w.sup.waitingForOld()
+	if _, ok := w.sup.nextDeadline(); !ok && !waiting && (w.sup.Phase == starting || w.sup.Phase == delaying) {
 		w.fail("nothing will ever end this phase")
+	}
+	if waiting && len(w.sup.notYetStopped()) > 0 {
+		w.fail("the next worker waits for one that was not told to stop")
 	}
 	for _, s := range w.status {
 		if c := w.children[s.PID]; c != nil && c.generation != s.Generation {
@@ -322,6 +407,9 @@ func (w *world) fail(format string, args ...any) {
 func (w *world) start(generation int) (int, error) {
 	if w.ending() {
 		w.fail("a worker is started while stopping")
+	}
+	if w.rules.stopFirst && len(w.children) > 0 {
+		w.fail("two workers at once")
 	}
 	if limit := w.sup.rules.maxAttempts; limit > 0 && w.failed >= limit && (w.sup.serving() != nil || w.sup.StartedAt == 0) {
 		w.fail("%d attempts have failed, and another one is made", w.failed)
@@ -370,8 +458,11 @@ func (w *world) told(pid int, c *child) {
 	newer := slices.ContainsFunc(w.status, func(s statusfile.Worker) bool {
 		return s.Generation > c.generation
 	})
-	if c.started && !newer {
+	if c.started && !newer && !w.rules.stopFirst {
 		w.fail("%d is told to stop before a newer one has started", pid)
+	}
+	if c.started && w.stopping && w.rules.stopFirst {
+		w.fail("%d is told to stop before the delay is over", pid)
 	}
 	if !c.stubborn && w.random.IntN(2) == 0 {
 		w.kill(pid)

@@ -44,6 +44,8 @@ type rules struct {
 	interval     time.Duration
 	readyTimeout time.Duration // 0: a worker that is alive after the interval has started
 	killTimeout  time.Duration // 0: nobody is ever killed
+	stopFirst    bool          // the old workers are gone before a new one is started
+	stopDelay    time.Duration // between a signal to stop and the signal to the workers
 	maxAttempts  int           // of a restart or the first start, until it is given up; 0: never
 	signalOnHUP  syscall.Signal
 	signalOnTERM syscall.Signal
@@ -87,6 +89,9 @@ type state struct {
 	StartedAt      time.Duration `json:"started_at"`      // when the latest worker had started, for the auto restart
 	Deadline       time.Duration `json:"deadline"`        // when the phases starting and delaying are over
 	Restart        restart       `json:"restart"`         // the latest one that was asked for
+
+	StopAt     time.Duration  `json:"stop_at"`     // when workers are told to stop, after a signal to stop; 0: none came
+	StopSignal syscall.Signal `json:"stop_signal"` // that signal
 }
 
 // supervisor decides. It has no goroutine, no clock and makes no system call:
@@ -114,11 +119,15 @@ func (s *supervisor) beginStep(now time.Duration, current settings) {
 func (s *supervisor) onSignal(sig syscall.Signal) {
 	switch sig {
 	case syscall.SIGHUP:
-		s.RestartPending = true // acted on when no start and no delay is under way: see passed
+		if s.StopAt > 0 {
+			s.out.logLine(msgIgnored("HUP"))
+			return
+		}
+		s.RestartPending = true // acted on when no start and no delay is under way: see onTimer
 	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
 		switch s.Phase {
 		case starting, running, delaying:
-			s.stop(sig)
+			s.requestStop(sig)
 		case stopping, stopped: // everybody was told already
 		}
 	case syscall.SIGUSR2:
@@ -216,9 +225,12 @@ func printable(r rune) rune {
 // onTimer does what is due.
 func (s *supervisor) onTimer() {
 	s.killOverdue()
+	if s.stopDue() {
+		s.stop(s.StopSignal)
+	}
 	switch s.Phase {
 	case starting:
-		if s.now >= s.Deadline {
+		if s.now >= s.Deadline && !s.waitingForOld() {
 			s.finishStart()
 		}
 	case running:
@@ -244,12 +256,17 @@ func (s *supervisor) nextDeadline() (at time.Duration, ok bool) {
 	}
 	switch s.Phase {
 	case starting, delaying:
-		sooner(s.Deadline)
+		if !s.waitingForOld() {
+			sooner(s.Deadline)
+		}
 	case running:
-		if s.settings.autoRestart {
+		if s.settings.autoRestart && s.StopAt == 0 {
 			sooner(s.StartedAt + s.autoRestartAfter())
 		}
 	case stopping, stopped:
+	}
+	if s.StopAt > 0 && s.Phase < stopping {
+		sooner(s.StopAt)
 	}
 	for _, w := range s.Old {
 		if w.KillAt > 0 {
@@ -275,6 +292,9 @@ func (s *supervisor) startWorker() {
 		s.notify("RELOADING=1")
 	}
 	s.Phase, s.Candidate = starting, nil
+	if s.stopFirst() {
+		return
+	}
 	s.Generation++
 	s.countAttempt()
 	s.LastStartAt = s.now
@@ -367,7 +387,7 @@ func (s *supervisor) startSucceeded() {
 		return
 	}
 	s.out.logLine(msgNowRunning(process.SignalName(s.rules.signalOnHUP), pids(untold)))
-	if delay := s.settings.killOldDelay; delay > 0 {
+	if delay := s.settings.killOldDelay; delay > 0 && !s.rules.stopFirst {
 		s.out.logLine(msgSleeping(delay))
 		s.Phase, s.Deadline = delaying, s.now+delay
 		return
@@ -390,7 +410,7 @@ func (s *supervisor) stopOldWorkers() {
 func (s *supervisor) enterRunning() {
 	s.Phase = running
 	s.endRestart(succeeded)
-	if s.ReadySent {
+	if s.ReadySent || s.StopAt > 0 {
 		s.notify("")
 	} else {
 		s.ReadySent = true
@@ -402,7 +422,7 @@ func (s *supervisor) enterRunning() {
 // autoRestart acts as on HUP when it is time.
 func (s *supervisor) autoRestart() {
 	interval := s.settings.autoRestartInterval
-	if !s.settings.autoRestart || s.now < s.StartedAt+s.autoRestartAfter() {
+	if !s.settings.autoRestart || s.StopAt > 0 || s.now < s.StartedAt+s.autoRestartAfter() {
 		return
 	}
 	if len(s.Old) == 0 {

@@ -51,6 +51,8 @@ type workerOptions struct {
 	KillOldDelay        *int       `long:"kill-old-delay" value-name:"SECONDS" description:"stop old workers this many seconds after a new one has started (default: $KILL_OLD_DELAY, else 5 with --enable-auto-restart, else 0)"`
 	KillTimeout         *int       `long:"kill-timeout" no-abbrev:"yes" value-name:"SECONDS" description:"send SIGKILL to a worker still running this many seconds after being told to stop (default: never)"`
 	MaxAttempts         *int       `long:"max-attempts" no-abbrev:"yes" value-name:"COUNT" description:"give up a restart after this many failed attempts in a row, and keep the old workers; give up a first start likewise, with exit status 1 (default: never)"`
+	StopFirst           bool       `long:"stop-first" no-abbrev:"yes" description:"stop the old workers before starting a new one; connections wait meanwhile"`
+	StopDelay           *int       `long:"stop-delay" no-abbrev:"yes" value-name:"SECONDS" description:"stop workers this many seconds after a TERM, INT or QUIT; a second one stops them at once (default: 0)"`
 	User                string     `long:"user" no-abbrev:"yes" unquote:"false" value-name:"USER" description:"run the program as this USER or USER:GROUP, by name or number; requires root (default: unchanged)"`
 }
 
@@ -146,8 +148,8 @@ func (o options) config(program []string) (starter.Config, error) {
 	return c, errors.Join(err, o.Workers.apply(&c))
 }
 
-func (o workerOptions) apply(c *starter.Config) (err error) {
-	c.Dir, c.User = o.Dir, o.User
+func (o workerOptions) apply(c *starter.Config) error {
+	c.Dir, c.User, c.StopFirst = o.Dir, o.User, o.StopFirst
 	c.Interval = *duration(&o.Interval)
 	if isTrue(string(o.SignalOnHUP)) {
 		c.SignalOnHUP = string(o.SignalOnHUP)
@@ -158,12 +160,16 @@ func (o workerOptions) apply(c *starter.Config) (err error) {
 	c.AutoRestart = o.AutoRestart
 	c.AutoRestartInterval = duration(o.AutoRestartInterval)
 	c.KillOldDelay = duration(o.KillOldDelay)
-	c.KillTimeout, err = timeout("kill-timeout", o.KillTimeout)
+	var errs [2]error
+	c.KillTimeout, errs[0] = timeout("kill-timeout", o.KillTimeout)
+	if o.StopDelay != nil {
+		c.StopDelay = *duration(o.StopDelay)
+	}
 	if o.MaxAttempts != nil {
 		c.MaxAttempts = *o.MaxAttempts
-		err = errors.Join(err, atLeastOne("max-attempts", *o.MaxAttempts))
+		errs[1] = atLeastOne("max-attempts", *o.MaxAttempts)
 	}
-	return err
+	return errors.Join(errs[:]...)
 }
 
 func (o options) control(stderr io.Writer) (starter.Control, error) {

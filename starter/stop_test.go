@@ -1,0 +1,164 @@
+package starter
+
+import (
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestStopFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second, stopFirst: true, killTimeout: 4 * time.Second})
+		p.slow = 3 * time.Second
+		p.asked.killOldDelay = 5 * time.Second // there is nothing to delay
+		p.lives[3] = 0
+		p.at(10, p.hup)
+		p.at(12, p.hup) // while the old worker is waited for: the next one answers it
+		p.at(20, p.hup) // whose worker fails
+		p.at(30, p.term)
+		p.run(`
+		0 starting new worker 1
+		10 received HUP, spawning a new worker
+		10 sending TERM to old workers:1, starting a new worker when they are gone
+		10 (1 gets terminated)
+		13 old worker 1 died, status:0
+		13 received HUP, spawning a new worker
+		13 starting new worker 2
+		14 new worker is now running, sending TERM to old workers:none
+		14 killing old workers
+		20 received HUP, spawning a new worker
+		20 sending TERM to old workers:2, starting a new worker when they are gone
+		20 (2 gets terminated)
+		23 old worker 2 died, status:0
+		23 starting new worker 3
+		24 new worker 3 seems to have failed to start, exit status:256
+		24 starting new worker 4
+		25 new worker is now running, sending TERM to old workers:none
+		25 killing old workers
+		30 received TERM, sending TERM to all workers:4
+		30 (4 gets terminated)
+		33 worker 4 died, status:0
+		33 exiting`)
+	})
+}
+
+// TestStopFirstStraggler: one that does not become ready, and one that does not stop in time, are gone before the next one starts.
+func TestStopFirstStraggler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second, stopFirst: true, readyTimeout: 2 * time.Second, killTimeout: 4 * time.Second})
+		p.slow = time.Hour
+		p.at(10, p.term)
+		p.run(`
+		0 starting new worker 1
+		2 new worker 1 is not ready after 2 secs, sending TERM
+		2 (1 gets terminated)
+		6 worker 1 is still there 4 secs after it was told to stop, sending KILL
+		6 (1 gets killed)
+		6 new worker 1 seems to have failed to start, exit status:9
+		6 starting new worker 2
+		8 new worker 2 is not ready after 2 secs, sending TERM
+		8 ` + msgHintReady + `
+		8 (2 gets terminated)
+		10 received TERM, sending TERM to all workers:2
+		10 (2 gets terminated)
+		12 worker 2 is still there 4 secs after it was told to stop, sending KILL
+		12 (2 gets killed)
+		12 worker 2 died, status:9
+		12 exiting`)
+	})
+}
+
+func TestStopFirstAutoRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second, stopFirst: true})
+		p.asked = settings{autoRestart: true, autoRestartInterval: 10 * time.Second, killOldDelay: 5 * time.Second}
+		p.slow = 2 * time.Second
+		p.at(15, p.term)
+		p.run(`
+		0 starting new worker 1
+		11 autorestart triggered (interval=10)
+		11 sending TERM to old workers:1, starting a new worker when they are gone
+		11 (1 gets terminated)
+		13 old worker 1 died, status:0
+		13 starting new worker 2
+		14 new worker is now running, sending TERM to old workers:none
+		14 killing old workers
+		15 received TERM, sending TERM to all workers:2
+		15 (2 gets terminated)
+		17 worker 2 died, status:0
+		17 exiting`)
+	})
+}
+
+func TestStopDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second, stopDelay: 5 * time.Second})
+		p.asked = settings{autoRestart: true, autoRestartInterval: 11 * time.Second}
+		p.at(10, p.term)
+		p.at(11, p.hup)
+		p.at(13, func() { p.dies(1, 0, 256) }) // it is replaced: clients are still served
+		p.run(`
+		0 starting new worker 1
+		10 received TERM, stopping workers in 5 secs
+		11 received HUP, ignored
+		13 worker 1 died unexpectedly with status:256, restarting
+		13 starting new worker 2
+		15 received TERM, sending TERM to all workers:2
+		15 (2 gets terminated)
+		15 worker 2 died, status:0
+		15 exiting`)
+	})
+}
+
+// TestStopDelayRestart: a restart that is under way when the stop comes goes on; a HUP that waited is forgotten.
+func TestStopDelayRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: 2 * time.Second, stopDelay: 5 * time.Second})
+		p.at(10, p.hup)
+		p.at(10.5, p.hup)
+		p.at(11, p.term)
+		p.run(`
+		0 starting new worker 1
+		10 received HUP, spawning a new worker
+		10 starting new worker 2
+		11 received TERM, stopping workers in 5 secs
+		12 new worker is now running, sending TERM to old workers:1
+		12 killing old workers
+		12 (1 gets terminated)
+		12 old worker 1 died, status:0
+		16 received TERM, sending TERM to all workers:2
+		16 (2 gets terminated)
+		16 worker 2 died, status:0
+		16 exiting`)
+	})
+}
+
+func TestStopDelayCutShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second, stopDelay: 5 * time.Second, signalOnHUP: syscall.SIGTERM, signalOnTERM: syscall.SIGQUIT})
+		p.at(10, p.term)
+		p.at(12, func() { p.loop.signals.Stop <- syscall.SIGINT })
+		p.run(`
+		0 starting new worker 1
+		10 received TERM, stopping workers in 5 secs
+		12 received INT, sending TERM to all workers:1
+		12 (1 gets terminated)
+		12 worker 1 died, status:0
+		12 exiting`)
+	})
+}
+
+// TestStopDelayNothing: what has never served needs no delay.
+func TestStopDelayNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: 2 * time.Second, stopDelay: 5 * time.Second})
+		p.at(1, p.term)
+		p.run(`
+		0 starting new worker 1
+		1 received TERM, sending TERM to all workers:1
+		1 (1 gets terminated)
+		1 worker 1 died, status:0
+		1 exiting`)
+	})
+}
