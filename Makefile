@@ -1,4 +1,4 @@
-# start_server. `make run` shows what it does, `make test` passes the tests.
+# start_server. `make run` shows what it does, `make test` runs the tests.
 
 PORT ?= 8080
 PREFIX ?= /usr/local
@@ -9,22 +9,27 @@ TREE = $(DESTDIR)$(PREFIX)
 BASHDIR = share/bash-completion/completions
 ZSHDIR = share/zsh/site-functions
 FISHDIR = share/fish/vendor_completions.d
-GOBUILD = go build -trimpath -ldflags='-s -w'
+DOCDIR = share/doc/start_server
+INSTALLED = bin/start_server share/man/man1/start_server.1 $(DOCDIR)/README.md $(DOCDIR)/LICENSE \
+  $(BASHDIR)/start_server $(ZSHDIR)/_start_server $(FISHDIR)/start_server.fish
+GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w'
 VERSION = $(shell sed -n 's/^const version = "\(.*\)"/\1/p' cmd/start_server/options.go)
-export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
-TAR = tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH)
+# The time of the commit: git archive writes it to .nfpm/commit-time.
+SOURCE_DATE_EPOCH ?= $(shell grep -x '[0-9]*' .nfpm/commit-time || git log -1 --format=%ct 2>/dev/null || echo 0)
+TAR = tar --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH)
 NFPM = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 RACE = $(if $(shell command -v cc),-race)
 CHECKS = conformance,systemd
 
 # Coverage is counted of these: all but the commands, the measuring tools and the test tools.
 COVERED = $(shell go list ./starter ./listener/... ./internal/... | grep -Ev '/(bench|conformance|load|loss|scripttest|soak)(/|$$)' | paste -sd,)
 
-.PHONY: build run test lint fuzz cover bench loss soak conformance conformance-systemd cross install place dist clean
+.PHONY: build run test lint fuzz cover bench loss soak conformance conformance-systemd cross install uninstall dist clean
 
 build:
-	CGO_ENABLED=0 $(GOBUILD) -o $(BINARY) ./cmd/start_server
+	$(GOBUILD) -o $(BINARY) ./cmd/start_server
 
 run: build
 	go build -o bin/hello ./testdata/hello
@@ -38,6 +43,7 @@ lint:
 	test -z "$$(gofmt -l cmd starter listener internal testdata | tee /dev/stderr)"
 	go vet ./... ./testdata/hello ./testdata/worker && go vet -tags $(CHECKS) ./...
 	go run $(STATICCHECK) -tags $(CHECKS) ./...
+	go run $(GOLANGCI) run
 
 fuzz:
 	set -e; for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
@@ -76,36 +82,42 @@ conformance-systemd: build
 cross:
 	for os in darwin freebsd; do for arch in amd64 arm64; do GOOS=$$os GOARCH=$$arch go vet ./... || exit; done; done
 	GOOS=linux GOARCH=arm64 go vet ./...
-	! GOOS=windows go build ./cmd/start_server 2>/tmp/start_server.windows
-	grep -q start_server_does_not_run_on_windows /tmp/start_server.windows
+	! errors=$$(GOOS=windows go build -o /dev/null ./cmd/start_server 2>&1) && \
+	  echo "$$errors" | grep -q start_server_does_not_run_on_windows
 
-install: build place
-
-# The tree that is installed, and packed: program, man page and completions, under $(DESTDIR)$(PREFIX).
-place:
-	install -d $(addprefix $(TREE)/,bin share/man/man1 $(BASHDIR) $(ZSHDIR) $(FISHDIR))
+# It builds nothing: root may have no Go in its PATH, and must not write to the caches of a user.
+install: $(BINARY)
+	install -d $(sort $(dir $(addprefix $(TREE)/,$(INSTALLED))))
 	install -m 755 $(BINARY) $(TREE)/bin/start_server
+	install -m 644 README.md LICENSE $(TREE)/$(DOCDIR)/
 	install -m 644 cmd/start_server/start_server.1 $(TREE)/share/man/man1/
 	install -m 644 cmd/start_server/completion/start_server.bash $(TREE)/$(BASHDIR)/start_server
 	install -m 644 cmd/start_server/completion/_start_server $(TREE)/$(ZSHDIR)/
 	install -m 644 cmd/start_server/completion/start_server.fish $(TREE)/$(FISHDIR)/
 
+$(BINARY):
+	@echo "make install: $@ does not exist: run 'make' first" >&2; exit 1
+
+uninstall:
+	rm -f $(addprefix $(TREE)/,$(INSTALLED))
+	test ! -d $(TREE)/$(DOCDIR) || rmdir $(TREE)/$(DOCDIR)
+
 # Tarballs for `tar -xz --strip-components=1 -C /usr/local`, Debian packages, checksums. The same commit makes the same bytes.
+# A tarball has no entries for directories, so that extracting it does not change the modes and owners of existing ones.
 dist:
 	rm -rf dist
 	set -e; for os in linux darwin freebsd; do for arch in amd64 arm64; do \
 	  name=start_server-$(VERSION)-$$os-$$arch; \
-	  CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch $(GOBUILD) -o dist/binary-$$os-$$arch ./cmd/start_server; \
-	  $(MAKE) -s place BINARY=dist/binary-$$os-$$arch DESTDIR=dist/$$name PREFIX=; \
-	  install -m 644 README.md LICENSE dist/$$name/; \
-	  $(TAR) -C dist -cf - $$name | gzip -9n >dist/$$name.tar.gz; \
+	  GOOS=$$os GOARCH=$$arch $(GOBUILD) -o dist/binary-$$os-$$arch ./cmd/start_server; \
+	  $(MAKE) -s install BINARY=dist/binary-$$os-$$arch DESTDIR=dist/$$name PREFIX=; \
+	  (cd dist && find $$name -type f | LC_ALL=C sort | $(TAR) -T - -cf -) | gzip -9n >dist/$$name.tar.gz; \
 	done; done
 	set -e; for arch in amd64 arm64; do \
-	  $(MAKE) -s place BINARY=dist/binary-linux-$$arch DESTDIR=dist/deb-$$arch PREFIX=/usr ZSHDIR=share/zsh/vendor-completions; \
+	  $(MAKE) -s install BINARY=dist/binary-linux-$$arch DESTDIR=dist/deb-$$arch PREFIX=/usr \
+	    ZSHDIR=share/zsh/vendor-completions DOCDIR=share/doc/start-server; \
 	  gzip -9n dist/deb-$$arch/usr/share/man/man1/start_server.1; \
-	  install -d dist/deb-$$arch/usr/share/doc/start-server; \
-	  install -m 644 LICENSE dist/deb-$$arch/usr/share/doc/start-server/copyright; \
-	  ARCH=$$arch VERSION=$(VERSION) go run $(NFPM) package -f .nfpm/nfpm.yaml -p deb -t dist; \
+	  mv dist/deb-$$arch/usr/share/doc/start-server/LICENSE dist/deb-$$arch/usr/share/doc/start-server/copyright; \
+	  ARCH=$$arch VERSION=$(VERSION) SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run $(NFPM) package -f .nfpm/nfpm.yaml -p deb -t dist; \
 	done
 	cd dist && rm -rf binary-* deb-* start_server-$(VERSION)-*[!z] && sha256sum * >SHA256SUMS && cat SHA256SUMS
 
