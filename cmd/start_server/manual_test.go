@@ -4,22 +4,16 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestManual sees that every option stands in --help, in the man page and in the README's table, and nothing else does.
+// TestManual sees that --help and the man page have every option and no other.
 func TestManual(t *testing.T) {
-	var want []string
-	for _, o := range getoptOptions() {
-		want = append(want, o.Name)
-	}
-	slices.Sort(want)
+	want := optionNames()
 	var help bytes.Buffer
 	if status := run([]string{"--help"}, &help, os.Stderr); status != 0 {
 		t.Fatalf("--help ends with %d", status)
@@ -30,17 +24,28 @@ func TestManual(t *testing.T) {
 	}{
 		{"--help", help.String(), regexp.MustCompile(`(?m)^ *--([a-z-]+)`)},
 		{"the man page", read(t, "start_server.1"), regexp.MustCompile(`(?m)^\.It Fl Fl ([a-z-]+)`)},
-		{"the README's table", section(t, "Options"), regexp.MustCompile("(?m)^\\| `--([a-z-]+)")},
 	} {
-		var got []string
-		for _, m := range place.option.FindAllStringSubmatch(place.text, -1) {
-			got = append(got, m[1])
-		}
-		slices.Sort(got)
-		if diff := cmp.Diff(want, slices.Compact(got)); diff != "" {
+		if diff := cmp.Diff(want, matches(place.option, place.text)); diff != "" {
 			t.Errorf("options in %s (-want +got):\n%s", place.name, diff)
 		}
 	}
+}
+
+func optionNames() (names []string) {
+	for _, o := range getoptOptions() {
+		names = append(names, o.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// matches returns what the first group of re matches in text, sorted, each once.
+func matches(re *regexp.Regexp, text string) (found []string) {
+	for _, m := range re.FindAllStringSubmatch(text, -1) {
+		found = append(found, m[1])
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
 }
 
 // TestManualIsClean has the page read by whichever of the two formatters is there.
@@ -65,45 +70,4 @@ func TestManualIsClean(t *testing.T) {
 			t.Errorf("%s: %v\n%s", cmd, err, &complaints)
 		}
 	}
-}
-
-// TestReadmeQuotes sees that the README has the units that the tests run under a real systemd, and a row for all in which
-// the original differs.
-func TestReadmeQuotes(t *testing.T) {
-	readme := section(t, "systemd")
-	for _, unit := range []string{"app.service", "app.socket"} {
-		if !strings.Contains(readme, "```ini\n"+read(t, "../../internal/conformance/systemd/testdata/"+unit)+"```") {
-			t.Errorf("the README has not %s to the letter", unit)
-		}
-	}
-	rows := strings.ReplaceAll(section(t, "Differences from the Perl original"), "`", "")
-	scripts, err := filepath.Glob("../../testdata/script/*.txtar")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, script := range append(scripts, "../../internal/conformance/testdata/scenarios.txtar") {
-		for _, m := range regexp.MustCompile(`(?m)^# (?:differs|may differ): (.+)$`).FindAllStringSubmatch(read(t, script), -1) {
-			if !strings.Contains(rows, "\n| "+m[1]) {
-				t.Errorf("%s differs by %q, which is no row of the README", filepath.Base(script), m[1])
-			}
-		}
-	}
-}
-
-// section is what stands in the README below a title.
-func section(t *testing.T, title string) string {
-	_, text, ok := strings.Cut(read(t, "../../README.md"), "# "+title+"\n")
-	if !ok {
-		t.Fatalf("the README has no section %q", title)
-	}
-	text, _, _ = strings.Cut(text, "\n## ")
-	return text
-}
-
-func read(t *testing.T, file string) string {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }

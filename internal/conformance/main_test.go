@@ -52,7 +52,7 @@ var needs = []need{
 	{"python3", "/usr/bin/python3"},
 	{"procps", "/usr/bin/ps"},
 	{"util-linux", "/usr/bin/flock"},
-	{"libplack-perl", "/usr/bin/plackup"}, // the README's servers, completion in the shells
+	{"libplack-perl", "/usr/bin/plackup"}, // the example servers, completion in the shells
 	{"nodejs", "/usr/bin/node"},
 	{"ruby", "/usr/bin/ruby"},
 	{"puma", "/usr/bin/puma"},

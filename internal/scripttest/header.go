@@ -10,7 +10,7 @@ import (
 // both, or the traces of both are equal. At most one of the fields is set.
 type Header struct {
 	// Differs is from "# differs: ROW": the original must fail the script, or leave another trace. ROW is how a row of
-	// the table "Differences from the Perl original" begins.
+	// the table "Differences from the Perl original" in internal/conformance/README.md begins.
 	Differs string
 	// MayDiffer is from "# may differ: ROW": as Differs, if a race in the original decides whether it shows.
 	MayDiffer string

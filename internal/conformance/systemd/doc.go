@@ -7,5 +7,5 @@
 // in ${XDG_CACHE_HOME:-/var/tmp}/start_server-conformance, or where CONFORMANCE_CACHE says). What is missing it tells.
 // START_SERVER names a binary to be tested in place of the one that is built from this tree.
 //
-// The unit files in testdata are those of the README.
+// The unit files in testdata are those of README.md and cmd/start_server/README.md.
 package systemd

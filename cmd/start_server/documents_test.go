@@ -1,0 +1,118 @@
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestReadme sees that the README is short and that the options in its table exist.
+func TestReadme(t *testing.T) {
+	readme := read(t, "../../README.md")
+	if lines := strings.Count(readme, "\n"); lines > 200 {
+		t.Errorf("the README has %d lines, want 200 at most", lines)
+	}
+	for _, name := range matches(regexp.MustCompile("(?m)^\\| `--([a-z-]+)"), readme) {
+		if !slices.Contains(optionNames(), name) {
+			t.Errorf("the README has --%s, which does not exist", name)
+		}
+	}
+}
+
+// TestReadmeQuotes sees that the documents have the units that the tests run under a real systemd.
+func TestReadmeQuotes(t *testing.T) {
+	for _, quote := range []struct{ document, unit string }{
+		{"../../README.md", "app.service"},
+		{"README.md", "app.service"},
+		{"README.md", "app.socket"},
+	} {
+		unit := read(t, "../../internal/conformance/systemd/testdata/"+quote.unit)
+		if !strings.Contains(read(t, quote.document), "```ini\n"+unit+"```") {
+			t.Errorf("%s does not have %s to the letter", quote.document, quote.unit)
+		}
+	}
+}
+
+// TestReadmeDifferences sees that the table of differences has a row for everything that a script marks as different.
+func TestReadmeDifferences(t *testing.T) {
+	const table = "../../internal/conformance/README.md"
+	_, rows, ok := strings.Cut(read(t, table), "\n## Differences from the Perl original\n")
+	if !ok {
+		t.Fatalf("%s has no table of differences", table)
+	}
+	rows = strings.ReplaceAll(rows, "`", "")
+	scripts, err := filepath.Glob("../../testdata/script/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := regexp.MustCompile(`(?m)^# (?:differs|may differ): (.+)$`)
+	for _, script := range append(scripts, "../../internal/conformance/testdata/scenarios.txtar") {
+		for _, row := range matches(mark, strings.ReplaceAll(read(t, script), "`", "")) {
+			if !strings.Contains(rows, "\n| "+row) {
+				t.Errorf("%s differs by %q, which is no row of %s", filepath.Base(script), row, table)
+			}
+		}
+	}
+}
+
+// TestReadmeLinks follows the links between files, and to their sections.
+func TestReadmeLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	for _, document := range documents(t) {
+		for _, target := range matches(link, read(t, document)) {
+			if strings.Contains(target, "://") {
+				continue
+			}
+			file, anchor, _ := strings.Cut(target, "#")
+			path := document
+			if file != "" {
+				path = filepath.Join(filepath.Dir(document), file)
+			}
+			if _, err := os.Stat(path); err != nil {
+				t.Errorf("%s: %v", document, err)
+			} else if anchor != "" && !slices.Contains(anchors(read(t, path)), anchor) {
+				t.Errorf("%s: %s has no section #%s", document, path, anchor)
+			}
+		}
+	}
+}
+
+// documents returns the Markdown files of the project.
+func documents(t *testing.T) (files []string) {
+	root := os.DirFS("../..")
+	err := fs.WalkDir(root, ".", func(path string, entry fs.DirEntry, err error) error {
+		if entry.IsDir() && slices.Contains([]string{".git", "bin", "coverage", "dist"}, path) {
+			return fs.SkipDir
+		}
+		if strings.HasSuffix(path, ".md") {
+			files = append(files, filepath.Join("../..", path))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// anchors returns what GitHub makes of the titles in a Markdown text.
+func anchors(text string) (names []string) {
+	dropped := regexp.MustCompile(`[^\p{L}\p{N} _-]`)
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(text, -1) {
+		names = append(names, strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-"))
+	}
+	return names
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
