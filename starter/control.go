@@ -12,14 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/start-server/start-server/internal/pidfile"
+	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-// Control names a superdaemon that runs, Perl's or ours, by the files that it
-// writes.
+// Control names a running superdaemon, this one or Perl's, by the files that it writes.
 type Control struct {
 	PIDFile    string
 	StatusFile string        // for Restart
+	StatusJSON string        // for Restart, which learns there that it was given up, and why; "" for none
 	Timeout    time.Duration // of Restart; 0 is none
 	Progress   io.Writer     // a terminal to show on what Restart waits for; nil for none
 }
@@ -27,10 +28,10 @@ type Control struct {
 // pollStatus is how often the status file is read while a restart is waited for.
 const pollStatus = 50 * time.Millisecond
 
-// Stop sends TERM and returns when the superdaemon is gone. It is an error when
-// the pid file does not hold the pid of a superdaemon that has it locked: then nobody is
-// signalled.
-func (c Control) Stop(words io.Writer) error {
+// Stop sends TERM and returns when the superdaemon is gone. It is an error if the pid file does not
+// hold the pid of a superdaemon that has it locked: then no process is signalled. w gets the line
+// that the original prints.
+func (c Control) Stop(ctx context.Context, w io.Writer) error {
 	if c.PIDFile == "" {
 		return errors.New("--stop option requires --pid-file to be set as well")
 	}
@@ -39,15 +40,19 @@ func (c Control) Stop(words io.Writer) error {
 		return err
 	}
 	defer p.Close()
-	fmt.Fprintln(words, msgStopping(os.Getpid(), p.PID))
+	fmt.Fprintln(w, msgStopping(os.Getpid(), p.PID))
 	if err := unix.Kill(p.PID, unix.SIGTERM); err != nil {
 		return fmt.Errorf("send TERM to the superdaemon %d: %w", p.PID, err)
 	}
-	return p.Wait()
+	if err := p.Wait(ctx); err != nil {
+		return fmt.Errorf("wait for the superdaemon %d to stop: %w", p.PID, err)
+	}
+	return nil
 }
 
-// Restart sends HUP and returns when one worker is left and it is newer than
-// those before. It is an error when the superdaemon goes away, or the timeout passes.
+// Restart sends HUP and returns when one worker is left, and that was started after the call: a start
+// that was under way before is not an answer to this HUP. It is an error if the superdaemon gives the
+// restart up or ends, or if the timeout passes.
 func (c Control) Restart(ctx context.Context) error {
 	if c.PIDFile == "" || c.StatusFile == "" {
 		return errors.New("--restart option requires --pid-file and --status-file to be set as well")
@@ -61,6 +66,11 @@ func (c Control) Restart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	requested := request{generation: newest(before)}
+	if requested.number, err = c.restarts(); err != nil {
+		return err
+	}
+	requested.setMoment()
 	if err := unix.Kill(p.PID, unix.SIGHUP); err != nil {
 		return fmt.Errorf("send HUP to the superdaemon %d: %w", p.PID, err)
 	}
@@ -71,26 +81,86 @@ func (c Control) Restart(ctx context.Context) error {
 	}
 	progress := progress{to: c.Progress, since: time.Now()}
 	defer progress.end()
-	return c.await(ctx, p, newest(before), progress)
+	return c.await(ctx, p, requested, progress)
 }
 
-// await waits until one worker is left and is newer than a generation.
-func (c Control) await(ctx context.Context, p *pidfile.Process, generation int, progress progress) error {
+// request is what was known when a restart was requested, to tell its outcome from that of an earlier one.
+type request struct {
+	generation int    // of the newest worker that had started
+	number     int    // of the latest restart in the JSON status
+	tick       uint64 // when it was, see process.StartTick
+	ticks      bool   // tick is known
+}
+
+// setMoment takes the time of the request. It returns when that is a tick ago: every worker that is started
+// afterwards was started in a later one.
+func (r *request) setMoment() {
+	r.tick, r.ticks = process.CurrentTick()
+	for now := r.tick; r.ticks && now == r.tick; now, _ = process.CurrentTick() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// satisfiedBy reports whether these workers are the end of the restart: one is left, which was started
+// after the request. If the system does not tell when, one that is newer has to do, as it does for the original.
+func (r *request) satisfiedBy(workers []statusfile.Worker) bool {
+	if len(workers) != 1 || workers[0].Generation <= r.generation {
+		return false
+	}
+	started, ok := process.StartTick(workers[0].PID)
+	return !r.ticks || !ok || started > r.tick
+}
+
+// restarts is the number of the latest restart in the JSON status.
+func (c Control) restarts() (int, error) {
+	if c.StatusJSON == "" {
+		return 0, nil
+	}
+	report, err := statusfile.ReadReport(c.StatusJSON)
+	if err != nil || report.LastRestart == nil {
+		return 0, err
+	}
+	return report.LastRestart.Number, nil
+}
+
+// givenUp returns why the restart was given up, nil if it was not.
+func (c Control) givenUp(r request) error {
+	if c.StatusJSON == "" {
+		return nil
+	}
+	report, err := statusfile.ReadReport(c.StatusJSON)
+	if err != nil { // it may be back in a moment, as the superdaemon tries again to write it
+		return nil
+	}
+	last := report.LastRestart
+	if last == nil || last.Number <= r.number || last.Result != string(givenUp) {
+		return nil
+	}
+	return fmt.Errorf("the restart was given up after %s: generation %d: %s",
+		count(last.Attempts, "failed attempt"), last.Generation, last.Reason)
+}
+
+// await waits until the request is satisfied or given up.
+func (c Control) await(ctx context.Context, p *pidfile.Process, requested request, progress progress) error {
 	tick := time.NewTicker(pollStatus)
 	defer tick.Stop()
 	for {
 		workers, err := statusfile.Read(c.StatusFile)
-		if err == nil && len(workers) == 1 && workers[0].Generation > generation {
+		if err == nil && requested.satisfiedBy(workers) {
 			return nil
+		}
+		if err := c.givenUp(requested); err != nil {
+			return err
 		}
 		// The status is read before: who has just ended may have finished the restart.
 		if gone, goneErr := p.Gone(); gone || goneErr != nil {
 			return errors.Join(fmt.Errorf("the superdaemon %d has ended before the restart was over", p.PID), goneErr)
 		}
-		progress.show(workers, generation)
+		waitingFor := requested.awaits(workers)
+		progress.show(waitingFor)
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the restart is not over after %s secs: %s", seconds(progress.elapsed()), awaited(workers, generation))
+			return fmt.Errorf("the restart is not over after %s secs: %s", seconds(progress.elapsed()), waitingFor)
 		case <-tick.C:
 		}
 	}
@@ -112,10 +182,13 @@ func newest(workers []statusfile.Worker) (generation int) {
 	return generation
 }
 
-// awaited says what a restart waits for.
-func awaited(workers []statusfile.Worker, generation int) string {
-	if newest(workers) <= generation {
-		return fmt.Sprintf("waiting for generation %d or later to start", generation+1)
+// awaits says what the restart waits for.
+func (r *request) awaits(workers []statusfile.Worker) string {
+	if newest(workers) <= r.generation {
+		return fmt.Sprintf("waiting for generation %d or later to start", r.generation+1)
+	}
+	if len(workers) == 1 { // it had been started before
+		return fmt.Sprintf("waiting for generation %d or later to start", newest(workers)+1)
 	}
 	var old []int
 	for _, w := range workers {
@@ -134,9 +207,9 @@ type progress struct {
 
 func (p progress) elapsed() time.Duration { return time.Since(p.since).Truncate(time.Second) }
 
-func (p progress) show(workers []statusfile.Worker, generation int) {
+func (p progress) show(waitingFor string) {
 	if p.to != nil {
-		fmt.Fprintf(p.to, "\r\033[K%s (%s secs)", awaited(workers, generation), seconds(p.elapsed()))
+		fmt.Fprintf(p.to, "\r\033[K%s (%s secs)", waitingFor, seconds(p.elapsed()))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/start-server/start-server/internal/pidfile"
+	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
@@ -74,7 +76,7 @@ func TestStop(t *testing.T) {
 	p := play(t)
 	p.on(syscall.SIGTERM, p.end)
 	var words bytes.Buffer
-	if err := p.control.Stop(&words); err != nil {
+	if err := p.control.Stop(t.Context(), &words); err != nil {
 		t.Error(err)
 	}
 	if want := fmt.Sprintf("stop_server (pid:%d) stopping now (pid:%[1]d)...\n", os.Getpid()); words.String() != want {
@@ -104,10 +106,9 @@ func TestRestartControl(t *testing.T) {
 	p.control.Progress = &shown
 	p.on(syscall.SIGHUP, func() {})
 	shown.awaited, shown.next = "waiting for generation 4", func() {
-		p.workers(statusfile.Worker{Generation: 3, PID: 30}, statusfile.Worker{Generation: 5, PID: 50})
-		shown.awaited, shown.next = "generation 5 has started", func() {
-			p.workers(statusfile.Worker{Generation: 5, PID: 50})
-		}
+		w := statusfile.Worker{Generation: 5, PID: sleeper(t)}
+		p.workers(statusfile.Worker{Generation: 3, PID: 30}, w)
+		shown.awaited, shown.next = "generation 5 has started", func() { p.workers(w) }
 	}
 	if err := p.control.Restart(context.Background()); err != nil {
 		t.Error(err)
@@ -118,6 +119,61 @@ func TestRestartControl(t *testing.T) {
 			t.Errorf("it showed %q, not %q", shown.String(), words)
 		}
 	}
+}
+
+// sleeper starts a process and returns its pid.
+func sleeper(t *testing.T) int {
+	cmd := exec.Command("sleep", "1000")
+	if err := cmd.Start(); err != nil {
+		t.Error(err)
+		return 0
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd.Process.Pid
+}
+
+// TestRestartAfterEarlierStart: a start that was under way when the restart is requested succeeds, and the
+// requested one comes after it.
+func TestRestartAfterEarlierStart(t *testing.T) {
+	if _, ok := process.CurrentTick(); !ok {
+		t.Skip("this system does not tell when a process was started")
+	}
+	p := play(t, statusfile.Worker{Generation: 1, PID: 10})
+	earlier := statusfile.Worker{Generation: 2, PID: sleeper(t)}
+	var shown terminal
+	p.control.Progress = &shown
+	requested := false
+	p.on(syscall.SIGHUP, func() { p.workers(earlier) })
+	shown.awaited, shown.next = "waiting for generation 3 or later to start", func() {
+		requested = true
+		p.workers(statusfile.Worker{Generation: 3, PID: sleeper(t)})
+	}
+	if err := p.control.Restart(t.Context()); err != nil || !requested {
+		t.Errorf("it returned %v; the requested start has begun: %v", err, requested)
+	}
+	p.end()
+}
+
+func TestRestartGivenUp(t *testing.T) {
+	p := play(t, statusfile.Worker{Generation: 1, PID: 10})
+	p.control.StatusJSON = filepath.Join(t.TempDir(), "json")
+	write := func(number int, result result) {
+		r := statusfile.Report{LastRestart: &statusfile.Restart{
+			Number: number, Result: string(result), Generation: 9, Attempts: 3, Reason: "exit status 4"}}
+		if err := os.WriteFile(p.control.StatusJSON, r.Encode(), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+	write(6, givenUp) // an earlier one
+	p.on(syscall.SIGHUP, func() { write(7, givenUp) })
+	err := p.control.Restart(t.Context())
+	if err == nil || err.Error() != "the restart was given up after 3 failed attempts: generation 9: exit status 4" {
+		t.Error(err)
+	}
+	p.end()
 }
 
 func TestRestartTimeout(t *testing.T) {
@@ -162,7 +218,7 @@ func TestControlRefuses(t *testing.T) {
 		{p.control, "", "read status file: open " + p.control.StatusFile},
 	} {
 		if test.stop != "" { // else it would be obeyed
-			if err := test.control.Stop(os.Stderr); err == nil || !strings.Contains(err.Error(), test.stop) {
+			if err := test.control.Stop(t.Context(), os.Stderr); err == nil || !strings.Contains(err.Error(), test.stop) {
 				t.Errorf("%+v: stop: %v does not say %q", test.control, err, test.stop)
 			}
 		}

@@ -62,7 +62,7 @@ func execute(argv []string, stdout, stderr io.Writer) error {
 		}
 		return control.Restart(context.Background())
 	case o.Control.Stop:
-		return starter.Control{PIDFile: o.Files.PIDFile}.Stop(stderr)
+		return starter.Control{PIDFile: o.Files.PIDFile}.Stop(context.Background(), stderr)
 	}
 	config, err := o.config(program)
 	if err != nil {

@@ -54,7 +54,7 @@ func TestPerlSuperdaemon(t *testing.T) {
 	if err := end(); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Wait(); err != nil {
+	if err := p.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }

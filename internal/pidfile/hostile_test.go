@@ -47,7 +47,7 @@ func TestWaitBehindAnother(t *testing.T) {
 	}
 	p := &Process{PID: superdaemon.Process.Pid, file: File{path: path, descriptor: fd}}
 	defer p.Close()
-	if err := p.Wait(); err != nil {
+	if err := p.Wait(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if err := another.Remove(); err != nil {

@@ -151,7 +151,7 @@ func TestHolder(t *testing.T) {
 		t.Errorf("Gone() = %v, %v while the lock is held on a deleted file", gone, err)
 	}
 	waited := make(chan error)
-	go func() { waited <- p.Wait() }()
+	go func() { waited <- p.Wait(t.Context()) }()
 	if err := f.Remove(); err != nil {
 		t.Fatal(err)
 	}

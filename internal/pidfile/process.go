@@ -1,6 +1,7 @@
 package pidfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -80,13 +81,20 @@ func (p *Process) replaced() bool {
 		(here.Dev != there.Dev || here.Ino != there.Ino)
 }
 
-// Wait returns when the superdaemon is gone. It does not wait in the queue for the lock, where anybody could stand before it.
-func (p *Process) Wait() error {
+// Wait returns when the superdaemon is gone, or with the error of ctx when that ends before. It does not wait in the queue for the
+// lock, where anybody could stand before it.
+func (p *Process) Wait(ctx context.Context) error {
+	tick := time.NewTicker(lockPause)
+	defer tick.Stop()
 	for {
 		if gone, err := p.Gone(); gone || err != nil {
 			return err
 		}
-		time.Sleep(lockPause)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
 	}
 }
 

@@ -1,0 +1,64 @@
+package statusfile
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+)
+
+// Report is the status for programs, one JSON object. Fields are only ever added.
+type Report struct {
+	Superdaemon Superdaemon    `json:"superdaemon"`
+	Workers     []WorkerReport `json:"workers"`      // those that run, oldest first
+	LastRestart *Restart       `json:"last_restart"` // nil before the first one
+}
+
+// Superdaemon describes the superdaemon.
+type Superdaemon struct {
+	PID     int       `json:"pid"`
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	Phase   string    `json:"phase"` // starting, running, delaying or stopping
+}
+
+// WorkerReport describes a worker.
+type WorkerReport struct {
+	PID        int       `json:"pid"`
+	Generation int       `json:"generation"`
+	State      string    `json:"state"` // starting, serving or stopping
+	Since      time.Time `json:"since"` // it has been in that state
+	Status     string    `json:"status"`
+}
+
+// Restart describes a restart that was asked for.
+type Restart struct {
+	Number     int      `json:"number"` // 1 for the first one
+	Result     string   `json:"result"` // "in progress", "succeeded", "given up" or "cancelled"
+	Generation int      `json:"generation"`
+	Attempts   int      `json:"attempts"`
+	Reason     string   `json:"reason"`
+	Duration   *float64 `json:"duration"` // seconds, nil while it is in progress
+}
+
+// Encode returns the text of the file: indented, since people read it as well.
+func (r Report) Encode() []byte {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		panic(err) // it is made of strings, numbers and times
+	}
+	return append(text, '\n')
+}
+
+// ReadReport reads the JSON status of a superdaemon.
+func ReadReport(path string) (Report, error) {
+	var r Report
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
+		return Report{}, fmt.Errorf("read JSON status: %w", err)
+	}
+	return r, nil
+}
