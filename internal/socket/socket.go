@@ -8,6 +8,7 @@
 package socket
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -123,13 +124,15 @@ func lookup4(host string) (netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
 		return ip, nil
 	}
-	addrs, err := net.LookupIP(host)
+	// The C library's resolver, which binaries with cgo would use for some configurations, may answer differently.
+	resolver := net.Resolver{PreferGo: true}
+	addrs, err := resolver.LookupNetIP(context.Background(), "ip", host)
 	if err != nil {
 		return netip.Addr{}, err
 	}
 	for _, a := range addrs {
-		if ip, ok := netip.AddrFromSlice(a.To4()); ok {
-			return ip, nil
+		if a.Unmap().Is4() {
+			return a.Unmap(), nil
 		}
 	}
 	return netip.Addr{}, fmt.Errorf("host %q has no IPv4 address", host)
