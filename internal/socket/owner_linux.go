@@ -2,8 +2,12 @@ package socket
 
 import (
 	"errors"
+	"fmt"
+	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/account"
 )
 
 // chownSocket changes the owner of a socket file that this process has just made. In a directory that
@@ -22,4 +26,35 @@ func chownSocket(path string, uid, gid int) error {
 		return errors.New("another file has taken its place")
 	}
 	return unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH)
+}
+
+// SetAccess changes who can connect to a unix socket that was taken over. A file that is as it should be is not touched.
+func (s *Socket) SetAccess(access Access) error {
+	if s.Path == "" {
+		return nil
+	}
+	fd, err := unix.Open(s.Path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("set the access to %q: %w", s.Path, err)
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil && (uint64(st.Dev) != s.Device || st.Ino != s.Inode) {
+		err = errors.New("another file has taken its place")
+	}
+	if err == nil && !owns(access.Owner, &st) {
+		err = unix.Fchownat(fd, "", access.Owner.UID, access.Owner.GID, unix.AT_EMPTY_PATH)
+	}
+	if err == nil && st.Mode&0o777 != access.Mode {
+		err = unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), access.Mode)
+	}
+	if err != nil {
+		return fmt.Errorf("set the access to %q: %w", s.Path, err)
+	}
+	return nil
+}
+
+// owns reports whether the owner of a file is the one that is asked for.
+func owns(o account.Owner, st *unix.Stat_t) bool {
+	return (o.UID == account.Unchanged || o.UID == int(st.Uid)) && (o.GID == account.Unchanged || o.GID == int(st.Gid))
 }

@@ -120,6 +120,18 @@ func resolve(p portspec.Port) (family int, addr unix.Sockaddr, err error) {
 	return unix.AF_INET, &unix.SockaddrInet4{Port: p.Port, Addr: ip.As4()}, nil
 }
 
+// Resolve finds the address of a port, as OpenPort does.
+func Resolve(p portspec.Port) (netip.AddrPort, error) {
+	_, addr, err := resolve(p)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	if addr6, ok := addr.(*unix.SockaddrInet6); ok {
+		return netip.AddrPortFrom(netip.AddrFrom16(addr6.Addr), uint16(p.Port)), nil
+	}
+	return netip.AddrPortFrom(netip.AddrFrom4(addr.(*unix.SockaddrInet4).Addr), uint16(p.Port)), nil
+}
+
 func lookup4(host string) (netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
 		return ip, nil
@@ -215,6 +227,20 @@ func bindPath(fd int, path string, mode uint32) error {
 
 // maxPath is the room for a path and its ending NUL in a socket address, less that NUL.
 const maxPath = len(unix.RawSockaddrUnix{}.Path) - 1
+
+// TakeOver makes a Socket of a descriptor for one that is in use, the socket file at path included, "" for none. Its queue becomes
+// as long as backlog asks for.
+func TakeOver(fd int, key, path string, backlog int) *Socket {
+	s := &Socket{Key: key, FD: fd, RequestedFD: -1, Name: FDName(key)}
+	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil && kind == unix.SOCK_STREAM {
+		_ = listen(fd, backlog) // it listens already
+	}
+	var st unix.Stat_t
+	if path != "" && unix.Lstat(path, &st) == nil {
+		s.Path, s.Device, s.Inode = path, uint64(st.Dev), st.Ino
+	}
+	return s
+}
 
 // Same tells whether path is the socket file of s.
 func (s *Socket) Same(path string) bool {

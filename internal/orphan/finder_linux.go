@@ -1,0 +1,356 @@
+package orphan
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path"
+	"slices"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A process that was killed takes a moment to go, and one that was just started takes a moment to become what it will be. They
+// are given so much time before they count as what they seem to be.
+const (
+	settleTime  = 2 * time.Second
+	settlePause = 10 * time.Millisecond
+	youth       = time.Second
+)
+
+// errUnsettled means that the processes were just changing.
+var errUnsettled = errors.New("the processes are changing")
+
+// Take copies the socket that is bound to the address from the worker of a superdaemon that is gone. Every worker that holds it
+// is among Workers then. An error is ErrNone or a *ForbiddenError.
+func (f *Finder) Take(a Address) (Taken, error) {
+	defer exclude(a)()
+	for end := time.Now().Add(settleTime); ; time.Sleep(settlePause) {
+		taken, err := f.take(a)
+		if err != errUnsettled {
+			return taken, err
+		}
+		if time.Now().After(end) {
+			return Taken{}, ErrNone
+		}
+	}
+}
+
+// exclude keeps two superdaemons that start at the same time from taking the same socket: the second one finds the first
+// among the processes that hold it. What holds the name is gone with its process.
+func exclude(a Address) (done func()) {
+	name := a.Path
+	for _, addr := range a.Ports {
+		name += addr.String() + " "
+	}
+	if a.UDP {
+		name += "udp"
+	}
+	if full := "@start_server takes over " + name; len(full) < 108 {
+		name = full
+	} else {
+		name = full[:107]
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return func() {}
+	}
+	for end := time.Now().Add(2 * settleTime); time.Now().Before(end); time.Sleep(settlePause) {
+		if unix.Bind(fd, &unix.SockaddrUnix{Name: name}) != unix.EADDRINUSE {
+			break
+		}
+	}
+	return func() { unix.Close(fd) }
+}
+
+func (f *Finder) take(a Address) (Taken, error) {
+	inodes := a.inodes()
+	if len(inodes) == 0 {
+		return Taken{}, ErrNone
+	}
+	all := takeSnapshot()
+	var workers []Worker
+	for _, inode := range inodes {
+		found, err := f.holders(all, inode, a)
+		workers = append(workers, found...)
+		if err != nil {
+			closeAll(workers)
+			return Taken{}, err
+		}
+	}
+	taken, err := all.copy(inodes[0], a)
+	if err != nil {
+		closeAll(workers)
+		var errno unix.Errno
+		if errors.As(err, &errno) {
+			err = &ForbiddenError{PID: workers[0].PID, Err: err}
+		}
+		return Taken{}, err
+	}
+	f.keep(workers)
+	return taken, nil
+}
+
+// holders returns the workers that hold the socket. It is an error if any other process holds it.
+func (f *Finder) holders(all snapshot, inode uint64, a Address) ([]Worker, error) {
+	tops := map[int]*process{}
+	hidden := false
+	for _, p := range all {
+		hidden = hidden || p.hidden && !p.exiting
+		if p.holds(inode) {
+			top := all.top(p, inode, f.names)
+			tops[top.pid] = top
+		}
+	}
+	var workers []Worker
+	for _, p := range tops {
+		w, err := f.identify(all, p, a)
+		if err != nil {
+			closeAll(workers)
+			return nil, err
+		}
+		workers = append(workers, w)
+	}
+	switch {
+	case len(workers) > 0:
+		return workers, nil
+	case hidden:
+		return nil, &ForbiddenError{Err: unix.EACCES}
+	}
+	return nil, errUnsettled // it has been closed meanwhile
+}
+
+// identify returns the process as a worker, if it is one. The pidfd is opened first: a process that still lives at the end is the
+// one that was looked at.
+func (f *Finder) identify(all snapshot, p *process, a Address) (Worker, error) {
+	if p.exiting || p.killed() {
+		return Worker{}, errUnsettled
+	}
+	if all.isAncestor(p.pid) {
+		return Worker{}, ErrNone
+	}
+	w := Worker{Process: Process{PID: p.pid, Descriptor: -1}}
+	if p.pid == 1 || p.isSuperdaemon() || !all.orphaned(p) || !f.started(p, a, &w) {
+		if p.age() < youth {
+			return w, errUnsettled
+		}
+		return w, ErrNone
+	}
+	err := f.open(p, &w)
+	return w, err
+}
+
+// started reports whether a start_server has started the process, by its environment or by the status file.
+func (f *Finder) started(p *process, a Address, w *Worker) bool {
+	port, generation, _ := p.environ()
+	w.Generation = generation
+	named := f.names(p)
+	if named {
+		w.Generation = f.status.generations[p.pid]
+	}
+	return named || port != "" && a.namedBy(port)
+}
+
+// names reports whether the status file names the process: it was there when the file was written, and its environment, unless
+// that is overwritten, tells the same generation.
+func (f *Finder) names(p *process) bool {
+	generation, ok := f.status.generations[p.pid]
+	if !ok || p.startedAt().After(f.status.written.Add(time.Second)) {
+		return false
+	}
+	_, told, intact := p.environ()
+	return !intact || told == generation
+}
+
+// open opens the pidfd, and makes sure that it is that of the process that was looked at, and that a signal may be sent to it.
+func (f *Finder) open(p *process, w *Worker) error {
+	fd, err := unix.PidfdOpen(p.pid, 0)
+	switch err {
+	case nil:
+	case unix.ESRCH:
+		return errUnsettled
+	default:
+		return &ForbiddenError{PID: p.pid, Err: os.NewSyscallError("pidfd_open", err)}
+	}
+	again := look(p.pid)
+	if again == nil || again.started != p.started || again.exiting {
+		err = errUnsettled
+	} else if err = unix.PidfdSendSignal(fd, 0, nil, 0); err == unix.ESRCH {
+		err = errUnsettled
+	} else if err != nil {
+		err = &ForbiddenError{PID: p.pid, Err: os.NewSyscallError("pidfd_send_signal", err)}
+	}
+	if err != nil {
+		unix.Close(fd)
+		return err
+	}
+	w.Descriptor, w.StopSent = fd, stopSent(p.pid)
+	return nil
+}
+
+// copy gets a descriptor for the socket from any of the processes that hold it.
+func (all snapshot) copy(inode uint64, a Address) (Taken, error) {
+	err := errUnsettled
+	for _, p := range all {
+		fd, ok := p.sockets[inode]
+		if !ok {
+			continue
+		}
+		copied, failed := copyFrom(p.pid, fd)
+		switch {
+		case failed == nil && isSocket(copied, inode, a):
+			return Taken{FD: copied, From: p.pid}, nil
+		case failed == nil:
+			unix.Close(copied)
+		case failed != unix.ESRCH && failed != unix.EBADF:
+			err = os.NewSyscallError("pidfd_getfd", failed)
+		}
+	}
+	return Taken{}, err
+}
+
+func copyFrom(pid, fd int) (int, error) {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(pidfd)
+	return unix.PidfdGetfd(pidfd, fd, 0)
+}
+
+// isSocket reports whether the descriptor is that of the socket which was sought: the process may have changed its descriptors.
+func isSocket(fd int, inode uint64, a Address) bool {
+	var st unix.Stat_t
+	addr, err := unix.Getsockname(fd)
+	if err != nil || unix.Fstat(fd, &st) != nil || st.Ino != inode {
+		return false
+	}
+	kind, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	listens, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if a.UDP && kind != unix.SOCK_DGRAM || !a.UDP && (kind != unix.SOCK_STREAM || listens == 0) {
+		return false
+	}
+	if port, ok := addrPort(addr); ok {
+		return slices.Contains(a.Ports, port)
+	}
+	file, ok := addr.(*unix.SockaddrUnix)
+	return ok && a.Path != "" && path.Base(file.Name) == path.Base(a.Path)
+}
+
+func addrPort(addr unix.Sockaddr) (netip.AddrPort, bool) {
+	switch a := addr.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)), true
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port)), true
+	}
+	return netip.AddrPort{}, false
+}
+
+// Adopt finds the workers that hold a socket which this process has got already, from the service manager. They are among
+// Workers then.
+func (f *Finder) Adopt(fd int, key string) {
+	a := Address{Key: key}
+	addr, err := unix.Getsockname(fd)
+	var st unix.Stat_t
+	if err != nil || unix.Fstat(fd, &st) != nil {
+		return
+	}
+	if port, ok := addrPort(addr); ok {
+		a.Ports = []netip.AddrPort{port}
+	} else if file, ok := addr.(*unix.SockaddrUnix); ok {
+		a.Path = file.Name
+	}
+	all := takeSnapshot()
+	for p := all[os.Getppid()]; p != nil; p = all[p.parent] {
+		p.sockets = nil // the service manager holds the socket for us
+	}
+	for _, p := range all {
+		if !p.holds(st.Ino) || all.top(p, st.Ino, f.names) != p {
+			continue
+		}
+		if w, err := f.identify(all, p, a); err == nil {
+			f.keep([]Worker{w})
+		}
+	}
+}
+
+// AdoptNamed finds the workers that the status file names and that hold none of the sockets, or no longer. They are among Workers
+// then. If any of those that it names still has a superdaemon, none is taken.
+func (f *Finder) AdoptNamed() {
+	if len(f.status.generations) == 0 {
+		return
+	}
+	all := takeSnapshot()
+	var workers []Worker
+	for pid, generation := range f.status.generations {
+		p := all[pid]
+		if p == nil || p.exiting || f.has(pid) || !f.names(p) {
+			continue
+		}
+		w := Worker{Process: Process{PID: pid}, Generation: generation}
+		if !all.adoptedByInit(p) || all.isAncestor(pid) {
+			closeAll(workers)
+			return
+		}
+		if f.open(p, &w) == nil {
+			workers = append(workers, w)
+		}
+	}
+	f.keep(workers)
+}
+
+// adoptedByInit reports whether the parent of a process is gone, and the one that it has now is what adopts orphans.
+func (all snapshot) adoptedByInit(p *process) bool {
+	parent := all[p.parent]
+	return parent == nil || (parent.pid == 1 || all.isAncestor(parent.pid)) && !parent.isSuperdaemon()
+}
+
+func (f *Finder) has(pid int) bool {
+	_, ok := f.workers[pid]
+	return ok
+}
+
+func (f *Finder) keep(workers []Worker) {
+	for _, w := range workers {
+		if f.has(w.PID) {
+			unix.Close(w.Descriptor)
+			continue
+		}
+		f.workers[w.PID] = w
+	}
+}
+
+func closeAll(workers []Worker) {
+	for _, w := range workers {
+		unix.Close(w.Descriptor)
+	}
+}
+
+// Close lets go of the workers that were found.
+func (f *Finder) Close() { closeAll(f.Workers()) }
+
+// Signal sends a signal to the process.
+func (p Process) Signal(sig syscall.Signal) error {
+	return unix.PidfdSendSignal(p.Descriptor, sig, nil, 0)
+}
+
+// stopMark is the limit of file locks that MarkStopSent sets. Linux has not enforced that limit since 2.4.25.
+const stopMark = 'S'<<24 | 'T'<<16 | 'O'<<8 | 'P'
+
+// MarkStopSent records, in the worker itself, that it was sent a signal to stop: should this superdaemon be killed, the next one
+// does not send it another one, which makes many servers drop their clients. It is recorded if the system allows.
+func MarkStopSent(pid int) {
+	var limit unix.Rlimit
+	if unix.Prlimit(pid, unix.RLIMIT_LOCKS, nil, &limit) == nil {
+		limit.Cur = stopMark
+		_ = unix.Prlimit(pid, unix.RLIMIT_LOCKS, &limit, nil)
+	}
+}
+
+func stopSent(pid int) bool {
+	var limit unix.Rlimit
+	return unix.Prlimit(pid, unix.RLIMIT_LOCKS, nil, &limit) == nil && limit.Cur == stopMark
+}

@@ -1,0 +1,344 @@
+package orphan
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/statusfile"
+)
+
+// bind listens, and returns the descriptor for a worker to inherit and the address. The descriptor is closed by the caller, so that
+// workers alone hold the socket.
+func bind(t *testing.T, network, at string) (*os.File, Address) {
+	t.Helper()
+	var file *os.File
+	var addr net.Addr
+	if network == "udp4" {
+		c, err := net.ListenPacket(network, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		addr = c.LocalAddr()
+		file, err = c.(*net.UDPConn).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		l, err := net.Listen(network, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u, ok := l.(*net.UnixListener); ok {
+			u.SetUnlinkOnClose(false)
+		}
+		defer l.Close()
+		addr = l.Addr()
+		file, err = l.(interface{ File() (*os.File, error) }).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if network == "unix" {
+		return file, PathAddress(at)
+	}
+	a := Address{Key: addr.String(), Ports: []netip.AddrPort{netip.MustParseAddrPort(addr.String())}, UDP: network == "udp4"}
+	return file, a
+}
+
+// hold starts a program that inherits the descriptor.
+func hold(t *testing.T, file *os.File, env []string, program ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(program[0], program[1:]...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
+	if file != nil {
+		cmd.ExtraFiles = []*os.File{file}
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	return cmd
+}
+
+func given(a Address, generation int) []string {
+	return []string{"SERVER_STARTER_PORT=" + a.Key + "=3", fmt.Sprint("SERVER_STARTER_GENERATION=", generation)}
+}
+
+// take takes the socket over and closes what it got.
+func take(t *testing.T, f *Finder, a Address) ([]Worker, error) {
+	t.Helper()
+	got, err := f.Take(a)
+	if err == nil {
+		unix.Close(got.FD)
+	}
+	workers := f.Workers()
+	closeAll(workers)
+	return workers, err
+}
+
+func TestTake(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string][2]string{
+		"tcp":  {"tcp4", "127.0.0.1:0"},
+		"tcp6": {"tcp6", "[::1]:0"},
+		"udp":  {"udp4", "127.0.0.1:0"},
+		"unix": {"unix", filepath.Join(t.TempDir(), "s")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file, a := bind(t, at[0], at[1])
+			second := hold(t, file, given(a, 2), "sleep", "1000")
+			first := hold(t, file, given(a, 1), "sleep", "1000")
+			var want unix.Stat_t
+			if err := unix.Fstat(int(file.Fd()), &want); err != nil {
+				t.Fatal(err)
+			}
+			file.Close()
+			MarkStopSent(first.Process.Pid)
+
+			f := NewFinder("")
+			got, err := f.Take(a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(got.FD)
+			var st unix.Stat_t
+			if err := unix.Fstat(got.FD, &st); err != nil || st.Ino != want.Ino {
+				t.Errorf("got another socket: %v, %v", st.Ino, err)
+			}
+			if flags, err := unix.FcntlInt(uintptr(got.FD), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+				t.Errorf("children inherit it: %#x, %v", flags, err)
+			}
+			workers := f.Workers()
+			defer closeAll(workers)
+			if len(workers) != 2 || workers[0].PID != first.Process.Pid || workers[1].PID != second.Process.Pid ||
+				workers[0].Generation != 1 || workers[1].Generation != 2 || !workers[0].StopSent || workers[1].StopSent {
+				t.Errorf("the workers are %+v", workers)
+			}
+		})
+	}
+}
+
+// TestTop: the children of a worker are its own business.
+func TestTop(t *testing.T) {
+	t.Parallel()
+	file, a := bind(t, "tcp4", "127.0.0.1:0")
+	defer file.Close()
+	worker := hold(t, file, given(a, 7), "sh", "-c", "sleep 1000 & echo $! >&2; wait")
+	workers, err := take(t, NewFinder(""), a)
+	if err != nil || len(workers) != 1 || workers[0].PID != worker.Process.Pid || workers[0].Generation != 7 {
+		t.Errorf("%+v, %v", workers, err)
+	}
+}
+
+// TestNone: nothing is taken if any process that holds the socket is not a worker.
+func TestNone(t *testing.T) {
+	t.Parallel()
+	superdaemon := filepath.Join(t.TempDir(), "start_server")
+	if err := os.WriteFile(superdaemon, []byte("#!/bin/sh\nsleep 1000; :\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, start := range map[string]func(t *testing.T, file *os.File, a Address){
+		"nobody holds it": func(*testing.T, *os.File, Address) {},
+		"a stranger":      func(t *testing.T, file *os.File, _ Address) { hold(t, file, nil, "sleep", "1000") },
+		"a worker at another one": func(t *testing.T, file *os.File, _ Address) {
+			hold(t, file, given(PathAddress("/x"), 1), "sleep", "1000")
+		},
+		"a superdaemon":        func(t *testing.T, file *os.File, a Address) { hold(t, file, given(a, 1), superdaemon) },
+		"one that only claims": func(t *testing.T, _ *os.File, a Address) { hold(t, nil, given(a, 1), "sleep", "1000") },
+		"a worker and a stranger": func(t *testing.T, file *os.File, a Address) {
+			hold(t, file, given(a, 1), "sleep", "1000")
+			hold(t, file, nil, "sleep", "1000")
+		},
+		"a worker and its superdaemon": func(t *testing.T, file *os.File, a Address) {
+			hold(t, file, nil, "sh", "-c", `SERVER_STARTER_PORT=$1=3 sleep 1000; :`, "sh", a.Key)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file, a := bind(t, "tcp4", "127.0.0.1:0")
+			start(t, file, a)
+			file.Close()
+			if workers, err := take(t, NewFinder(""), a); err != ErrNone || len(workers) > 0 {
+				t.Errorf("%+v, %v", workers, err)
+			}
+		})
+	}
+}
+
+// TestUnixFile: a socket is known by its file, whatever its name is.
+func TestUnixFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "s")
+	old, a := bind(t, "unix", path)
+	hold(t, old, given(a, 1), "sleep", "1000")
+	old.Close()
+	if err := os.Rename(path, path+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := take(t, NewFinder(""), a); err != ErrNone {
+		t.Errorf("taken without a file: %v", err)
+	}
+	file, _ := bind(t, "unix", path)
+	worker := hold(t, file, given(PathAddress("s"), 2), "sleep", "1000")
+	file.Close()
+	workers, err := take(t, NewFinder(""), a)
+	if err != nil || len(workers) != 1 || workers[0].PID != worker.Process.Pid {
+		t.Errorf("%+v, %v", workers, err)
+	}
+}
+
+// TestStatusFile: it names workers that have overwritten their environment, and those that hold no socket any more.
+func TestStatusFile(t *testing.T) {
+	t.Parallel()
+	file, a := bind(t, "tcp4", "127.0.0.1:0")
+	titled := hold(t, file, nil, "env", "-i", "sleep", "1000")
+	draining := hold(t, nil, given(a, 4), "sleep", "1000")
+	other := hold(t, nil, []string{"SERVER_STARTER_GENERATION=9"}, "sleep", "1000") // has the number of a worker that died
+	file.Close()
+	for _, cmd := range []*exec.Cmd{titled, draining, other} {
+		waitExecuted(t, cmd.Process.Pid)
+	}
+	status := filepath.Join(t.TempDir(), "status")
+	if err := statusfile.Write(status, []statusfile.Worker{{Generation: 3, PID: other.Process.Pid},
+		{Generation: 4, PID: draining.Process.Pid}, {Generation: 5, PID: titled.Process.Pid}}); err != nil {
+		t.Fatal(err)
+	}
+	f := NewFinder(status)
+	got, err := f.Take(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(got.FD)
+	f.AdoptNamed()
+	workers := f.Workers()
+	closeAll(workers)
+	if len(workers) != 2 || workers[0].PID != draining.Process.Pid || workers[1].PID != titled.Process.Pid || workers[1].Generation != 5 {
+		t.Errorf("%+v", workers)
+	}
+}
+
+// waitExecuted waits until env(1) has become sleep(1).
+func waitExecuted(t *testing.T, pid int) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if comm, _ := os.ReadFile(procFile(pid, "comm")); string(comm) == "sleep\n" {
+			return
+		}
+	}
+	t.Fatalf("%d does not run sleep", pid)
+}
+
+// TestReusedNumber: a process that was started after the status file was written is not the one that it names.
+func TestReusedNumber(t *testing.T) {
+	t.Parallel()
+	p := hold(t, nil, nil, "sleep", "1000").Process.Pid
+	file := filepath.Join(t.TempDir(), "status")
+	if err := statusfile.Write(file, []statusfile.Worker{{Generation: 1, PID: p}}); err != nil {
+		t.Fatal(err)
+	}
+	hourAgo := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(file, hourAgo, hourAgo); err != nil {
+		t.Fatal(err)
+	}
+	f := NewFinder(file)
+	if f.AdoptNamed(); len(f.workers) > 0 {
+		t.Errorf("adopted %+v", f.Workers())
+	}
+}
+
+// TestDying: a superdaemon that was just killed is waited for.
+func TestDying(t *testing.T) {
+	t.Parallel()
+	file, a := bind(t, "tcp4", "127.0.0.1:0")
+	superdaemon := hold(t, file, nil, "sleep", "1000")
+	worker := hold(t, file, given(a, 1), "sleep", "1000")
+	file.Close()
+	time.AfterFunc(100*time.Millisecond, func() { superdaemon.Process.Kill() })
+	workers, err := take(t, NewFinder(""), a)
+	if err != nil || len(workers) != 1 || workers[0].PID != worker.Process.Pid {
+		t.Errorf("%+v, %v", workers, err)
+	}
+}
+
+// TestWatch: the end of a process is seen, and no other.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	cmd := hold(t, nil, nil, "sleep", "1000")
+	fd, err := unix.PidfdOpen(cmd.Process.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Process{PID: cmd.Process.Pid, Descriptor: fd}
+	ended := make(chan bool, 1)
+	closeDescriptor := p.Watch(func() { ended <- p.Exited() })
+	if p.Exited() {
+		t.Error("it has ended before it was killed")
+	}
+	if err := p.Signal(unix.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if !<-ended {
+		t.Error("it has not ended")
+	}
+	closeDescriptor()
+}
+
+func TestBound(t *testing.T) {
+	t.Parallel()
+	const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 11 1 0 100 0 0 10 0
+   1: 0100007F:1F90 0100007F:C001 01 00000000:00000000 00:00000000 00000000     0        0 12 1 0 20 4 30 10 -1
+   2: 00000000:1F90 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 13 2 0 0
+   3: short`
+	for _, test := range []struct {
+		addr string
+		udp  bool
+		want []uint64
+	}{
+		{"127.0.0.1:8080", false, []uint64{11}},
+		{"0.0.0.0:8080", true, []uint64{13}},
+		{"0.0.0.0:8080", false, nil},
+		{"127.0.0.1:8081", false, nil},
+	} {
+		addr := netip.MustParseAddrPort(test.addr)
+		if got := bound(table, addr, test.udp); hexAddress(netip.MustParseAddrPort("127.0.0.1:8080")) == "0100007F:1F90" && !slices.Equal(got, test.want) {
+			t.Errorf("%s: %v, want %v", addr, got, test.want)
+		}
+	}
+}
+
+func FuzzParseDiag(f *testing.F) {
+	f.Add([]byte("0123456789012345\x08\x00\x00\x00/a\x00\x00\x0c\x00\x01\x0012345678"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, ok := parseDiag(b); ok && s.name == "" {
+			t.Errorf("a socket without a name: %+v", s)
+		}
+	})
+}
+
+// TestForbidden: the message says what is missing.
+func TestForbidden(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[string]*ForbiddenError{
+		"taking it over from worker 7 of a start_server that was killed needs root or CAP_SYS_PTRACE, or the same user and " +
+			"kernel.yama.ptrace_scope=0: operation not permitted": {PID: 7, Err: unix.EPERM},
+		"taking it over from the worker of a start_server that was killed needs Linux 5.6 or later": {PID: 7, Err: unix.ENOSYS},
+	} {
+		if err.Error() != want || !errors.Is(err, err.Err) {
+			t.Errorf("%q, want %q", err, want)
+		}
+	}
+}

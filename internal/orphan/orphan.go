@@ -1,0 +1,75 @@
+// Package orphan finds the workers that a superdaemon left behind when it was killed, and takes their sockets over.
+//
+// A socket is found by its address (/proc/net, sock_diag(7)), the processes that hold it by their descriptors (/proc/PID/fd). A
+// worker is the topmost of these in its process tree, if a start_server gave it the socket: SERVER_STARTER_PORT in its
+// environment names the address, or the status file names the process. If any other process holds the socket (a superdaemon
+// that is running, for example), nothing is taken. The descriptor is copied by pidfd_getfd(2), Linux 5.6: it is the same open
+// file description, with the same queue.
+package orphan
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// A Worker is a process that was started by a superdaemon which is gone.
+type Worker struct {
+	Process
+	Generation int  // by the status file, else by SERVER_STARTER_GENERATION; 0 if neither says it
+	StopSent   bool // see MarkStopSent
+}
+
+// A Taken socket is a copy of a worker's descriptor, close-on-exec.
+type Taken struct {
+	FD   int
+	From int // the pid of the process that it was copied from
+}
+
+// A Finder looks for workers and keeps those that it has found.
+type Finder struct {
+	status  status
+	workers map[int]Worker
+}
+
+// NewFinder reads the status file that a superdaemon may have left. It is used only if it can be trusted: a regular file that
+// belongs to this user or root, and that no one else can write. "" is no file.
+func NewFinder(statusFile string) *Finder {
+	return &Finder{status: readStatus(statusFile), workers: map[int]Worker{}}
+}
+
+// ErrNone means that no worker of a superdaemon that is gone holds the socket, or that another process holds it as well.
+var ErrNone = errors.New("no worker of a start_server that is gone holds the socket")
+
+// A ForbiddenError means that a worker may hold the socket, and the kernel does not allow to take it over.
+type ForbiddenError struct {
+	PID int // of the worker; 0 if the kernel does not even show which process holds the socket
+	Err error
+}
+
+func (e *ForbiddenError) Error() string {
+	const needs = "root or CAP_SYS_PTRACE, or the same user and kernel.yama.ptrace_scope=0"
+	switch {
+	case errors.Is(e.Err, errors.ErrUnsupported):
+		return "taking it over from the worker of a start_server that was killed needs Linux 5.6 or later"
+	case e.PID == 0:
+		return "taking it over from the worker of a start_server that was killed needs " + needs
+	}
+	return fmt.Sprintf("taking it over from worker %d of a start_server that was killed needs %s: %v", e.PID, needs, e.Err)
+}
+
+func (e *ForbiddenError) Unwrap() error { return e.Err }
+
+// Workers returns what was found, oldest first, and forgets it: the descriptors are the caller's from now on.
+func (f *Finder) Workers() []Worker {
+	var list []Worker
+	for _, w := range f.workers {
+		list = append(list, w)
+	}
+	slices.SortFunc(list, func(a, b Worker) int {
+		return cmp.Or(cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.PID, b.PID))
+	})
+	clear(f.workers)
+	return list
+}

@@ -1,0 +1,194 @@
+package orphan
+
+import (
+	"bytes"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A process is what /proc says about one.
+type process struct {
+	pid     int
+	parent  int
+	started uint64         // clock ticks after boot
+	exiting bool           // a zombie, or on its way to be one
+	hidden  bool           // its descriptors are not shown to us
+	sockets map[uint64]int // its descriptors by the inode of the socket
+}
+
+// ticks is how many clock ticks there are in a second, on every Linux that Go runs on (USER_HZ).
+const ticks = 100
+
+// look reads the stat of a process; nil if it is gone.
+func look(pid int) *process {
+	text, err := os.ReadFile(procFile(pid, "stat"))
+	if err != nil {
+		return nil
+	}
+	// "PID (NAME) STATE PPID ...", and the name may hold anything (proc_pid_stat(5)).
+	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(f) < 20 {
+		return nil
+	}
+	const exitingFlag = 0x4 // PF_EXITING
+	flags, _ := strconv.ParseUint(f[6], 10, 64)
+	p := &process{pid: pid}
+	p.parent, _ = strconv.Atoi(f[1])
+	p.started, _ = strconv.ParseUint(f[19], 10, 64)
+	p.exiting = f[0] == "Z" || f[0] == "X" || flags&exitingFlag != 0
+	return p
+}
+
+// killed reports whether KILL was sent to the process and it has not come to an end yet.
+func (p *process) killed() bool {
+	text, _ := os.ReadFile(procFile(p.pid, "status"))
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		if name == "SigPnd" || name == "ShdPnd" {
+			mask, _ := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
+			if mask&(1<<(unix.SIGKILL-1)) != 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func procFile(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
+
+// readSockets lists the sockets that the process holds.
+func (p *process) readSockets() {
+	p.sockets = map[uint64]int{}
+	dir, err := os.Open(procFile(p.pid, "fd"))
+	if err != nil {
+		p.hidden = true
+		return
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	p.hidden = err != nil && len(names) == 0
+	var buf [64]byte
+	for _, name := range names {
+		n, err := unix.Readlink(procFile(p.pid, "fd/"+name), buf[:])
+		if err != nil {
+			continue
+		}
+		inode, ok := strings.CutPrefix(string(buf[:n]), "socket:[")
+		number, err := strconv.ParseUint(strings.TrimSuffix(inode, "]"), 10, 64)
+		fd, err2 := strconv.Atoi(name)
+		if ok && err == nil && err2 == nil {
+			p.sockets[number] = fd
+		}
+	}
+}
+
+// startedAt is when the process was started.
+func (p *process) startedAt() time.Time {
+	return time.Now().Add(-p.age())
+}
+
+func (p *process) age() time.Duration {
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil {
+		return 0
+	}
+	return time.Duration(now.Nano()) - time.Duration(p.started)*time.Second/ticks
+}
+
+// environ returns the values of two variables, and whether the environment is there at all: programs write their title over it.
+func (p *process) environ() (port string, generation int, intact bool) {
+	text, _ := os.ReadFile(procFile(p.pid, "environ"))
+	for word := range strings.SplitSeq(string(text), "\x00") {
+		name, value, ok := strings.Cut(word, "=")
+		switch {
+		case ok && name == "SERVER_STARTER_PORT":
+			port, intact = value, true
+		case ok && name == "SERVER_STARTER_GENERATION":
+			generation, _ = strconv.Atoi(value)
+			intact = true
+		case ok && name == "PATH":
+			intact = true
+		}
+	}
+	return port, generation, intact
+}
+
+// isSuperdaemon reports whether the process runs a start_server: a program of that name, the script of an interpreter
+// included, or one that was started with the very arguments of this one.
+func (p *process) isSuperdaemon() bool {
+	text, _ := os.ReadFile(procFile(p.pid, "cmdline"))
+	args := strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
+	if slices.Equal(args, os.Args) {
+		return true
+	}
+	return slices.ContainsFunc(args[:min(len(args), 2)], func(word string) bool { return path.Base(word) == "start_server" })
+}
+
+// A snapshot has every process by its pid.
+type snapshot map[int]*process
+
+// takeSnapshot looks at all processes but this one.
+func takeSnapshot() snapshot {
+	all := snapshot{}
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return all
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		if p := look(pid); p != nil {
+			p.readSockets()
+			all[pid] = p
+		}
+	}
+	return all
+}
+
+// isAncestor reports whether the process is an ancestor of this one.
+func (all snapshot) isAncestor(pid int) bool {
+	for p := all[os.Getppid()]; p != nil; p = all[p.parent] {
+		if p.pid == pid {
+			return true
+		}
+	}
+	return false
+}
+
+// top returns the highest process that a superdaemon may have started: its parent neither holds the socket nor is named by the
+// status file.
+func (all snapshot) top(p *process, inode uint64, named func(*process) bool) *process {
+	for range len(all) {
+		parent := all[p.parent]
+		if parent == nil || !parent.holds(inode) && !named(parent) {
+			return p
+		}
+		p = parent
+	}
+	return p
+}
+
+func (p *process) holds(inode uint64) bool {
+	_, ok := p.sockets[inode]
+	return ok
+}
+
+// orphaned reports whether the parent of a process, which is not seen to hold the socket, cannot be a superdaemon. A parent whose
+// descriptors are hidden from this process may be one, unless it is what adopts orphans: process 1, or one above this process.
+func (all snapshot) orphaned(p *process) bool {
+	parent := all[p.parent]
+	if parent == nil || !parent.hidden {
+		return true
+	}
+	return (parent.pid == 1 || all.isAncestor(parent.pid)) && !parent.isSuperdaemon()
+}

@@ -1,0 +1,42 @@
+package orphan
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/statusfile"
+)
+
+// status is what a superdaemon has left in its status file.
+type status struct {
+	generations map[int]int // by pid
+	written     time.Time
+}
+
+// readStatus reads a file that can be trusted. It is empty otherwise.
+func readStatus(file string) status {
+	s := status{generations: map[int]int{}}
+	info, err := os.Lstat(file)
+	if file == "" || err != nil || !trusted(file) {
+		return s
+	}
+	workers, err := statusfile.Read(file)
+	if err != nil {
+		return s
+	}
+	s.written = info.ModTime()
+	for _, w := range workers {
+		s.generations[w.PID] = w.Generation
+	}
+	return s
+}
+
+// trusted reports whether nobody but this user and root can have written the file.
+func trusted(file string) bool {
+	var st unix.Stat_t
+	err := unix.Lstat(file, &st)
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && st.Mode&0o022 == 0 &&
+		(st.Uid == 0 || int(st.Uid) == os.Geteuid())
+}
