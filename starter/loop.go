@@ -104,6 +104,14 @@ func (l *loop) begin() {
 	}
 }
 
+// adopt begins with the workers that another superdaemon left.
+func (l *loop) adopt(left []*worker) {
+	l.first = func() {
+		l.supervisor.adopt(left)
+		l.begin()
+	}
+}
+
 // resume acts on what the previous superdaemon received and did not act on.
 func (l *loop) resume(received []syscall.Signal, notices []notice) {
 	for _, n := range notices {

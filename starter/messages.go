@@ -29,6 +29,18 @@ func msgLeft(pids []int) string {
 	return "workers of a start_server that was killed may still be there:" + joinPIDs(pids)
 }
 
+func msgTakenOver(key string, pid int) string {
+	return fmt.Sprintf("taking over socket %s from worker %d of a start_server that was killed", key, pid)
+}
+
+func msgNotTakenOver(key string, err error) string {
+	return fmt.Sprintf("socket %s is not taken over: %v", key, err)
+}
+
+func msgAdopted(pid, generation int) string {
+	return fmt.Sprintf("worker %d (generation %d) is an old worker from now on", pid, generation)
+}
+
 func msgStartingWorker(pid int) string {
 	return fmt.Sprintf("starting new worker %d", pid)
 }
@@ -38,7 +50,7 @@ func msgNoWorker(err error) string {
 }
 
 func msgFailedToStart(pid, status int) string {
-	return fmt.Sprintf("new worker %d seems to have failed to start, exit status:%d", pid, status)
+	return fmt.Sprintf("new worker %d seems to have failed to start, exit status:%s", pid, statusWord(status))
 }
 
 const (
@@ -54,7 +66,7 @@ func msgNotReady(pid int, timeout time.Duration, sig string) string {
 }
 
 func msgDiedUnexpectedly(pid, status int) string {
-	return fmt.Sprintf("worker %d died unexpectedly with status:%d, restarting", pid, status)
+	return fmt.Sprintf("worker %d died unexpectedly with status:%s, restarting", pid, statusWord(status))
 }
 
 const msgReceivedHUP = "received HUP, spawning a new worker"
@@ -82,7 +94,7 @@ func msgSleeping(delay time.Duration) string {
 const msgKillingOld = "killing old workers"
 
 func msgOldDied(pid, status int) string {
-	return fmt.Sprintf("old worker %d died, status:%d", pid, status)
+	return fmt.Sprintf("old worker %d died, status:%s", pid, statusWord(status))
 }
 
 func msgAutoRestart(interval time.Duration) string {
@@ -98,7 +110,7 @@ func msgReceivedStop(sig, worker string, pids []int) string {
 }
 
 func msgWorkerDied(pid, status int) string {
-	return fmt.Sprintf("worker %d died, status:%d", pid, status)
+	return fmt.Sprintf("worker %d died, status:%s", pid, statusWord(status))
 }
 
 // msgGivenUp is logged when a restart, or the first start, is given up. serving is the worker that keeps
@@ -116,8 +128,19 @@ func msgGivenUp(r restart, generation int, serving *worker, first bool) string {
 		attempts, generation, r.Reason, serving.Generation, serving.PID)
 }
 
+// statusWord is a raw wait status as it stands in the log.
+func statusWord(status int) string {
+	if status == statusUnknown {
+		return "unknown"
+	}
+	return strconv.Itoa(status)
+}
+
 // howEnded describes a raw wait status.
 func howEnded(status int) string {
+	if status == statusUnknown {
+		return "exit status unknown"
+	}
 	ws := syscall.WaitStatus(status)
 	if ws.Signaled() {
 		return "signal " + process.SignalName(ws.Signal())

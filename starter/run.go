@@ -64,6 +64,7 @@ func Run(ctx context.Context, c Config) error {
 	if previous != nil {
 		d.resume(previous)
 	} else if err := d.open(detached); err != nil {
+		d.sockets.abandon()
 		d.close()
 		return err
 	}
@@ -91,10 +92,26 @@ func (d *superdaemon) open(detached bool) (err error) {
 	if err := d.log.use(); err != nil {
 		return err
 	}
-	if left := d.status.removeStale(); len(left) > 0 {
+	d.adopt()
+	return nil
+}
+
+// adopt takes charge of the workers that another superdaemon left when it was killed.
+func (d *superdaemon) adopt() {
+	var old []*worker
+	for _, w := range d.sockets.leftWorkers(d.logLine) {
+		d.adopted.add(w.Process)
+		old = append(old, &worker{PID: w.PID, Generation: max(w.Generation, 1), StopSent: w.StopSent})
+		d.logLine(msgAdopted(w.PID, w.Generation))
+	}
+	if left := d.status.others(old); len(left) > 0 {
 		d.logLine(msgLeft(left))
 	}
-	return nil
+	if len(old) == 0 {
+		d.status.removeStale()
+		return
+	}
+	d.loop.adopt(old)
 }
 
 func (c Config) rules() rules {

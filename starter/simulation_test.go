@@ -185,7 +185,8 @@ type world struct {
 	random   *rand.Rand
 	sup      *supervisor
 	children map[int]*child
-	dead     []int // not reaped yet
+	dead     []int        // not reaped yet
+	adopted  map[int]bool // left by a superdaemon that was killed
 	pids     int
 	status   []statusfile.Worker
 	rules    rules
@@ -208,7 +209,7 @@ type child struct {
 
 func simulate(seed uint64, make func(*supervisor) decider) error {
 	r := rand.New(rand.NewPCG(seed, 0))
-	w := &world{random: r, children: map[int]*child{}, pids: 100}
+	w := &world{random: r, children: map[int]*child{}, adopted: map[int]bool{}, pids: 100}
 	w.rules = randomRules(r)
 	w.sup = newSupervisor(w.rules, w)
 	d := make(w.sup)
@@ -225,6 +226,12 @@ func simulate(seed uint64, make func(*supervisor) decider) error {
 		if r.IntN(20) == 0 {
 			asked = randomSettings(r)
 		}
+		if r.IntN(30) == 0 {
+			w.comeBack(r)
+			d = make(w.sup)
+			d.beginStep(now, asked)
+			w.adopt()
+		}
 		d.beginStep(now, asked)
 		w.reap(d)
 		if step == steps {
@@ -237,7 +244,7 @@ func simulate(seed uint64, make func(*supervisor) decider) error {
 			w.fail("a stop does not end")
 		}
 	}
-	if s := w.sup; !w.stopping && (s.failure == nil || s.StartedAt > 0) {
+	if s := w.sup; w.err == nil && !w.stopping && (s.failure == nil || s.StartedAt > 0) {
 		w.fail("stopped, though it was not told to and a worker has served")
 	}
 	if w.err == nil && len(w.children) > 0 {
@@ -247,6 +254,52 @@ func simulate(seed uint64, make func(*supervisor) decider) error {
 		return fmt.Errorf("%w\n%s", w.err, strings.Join(w.lines, "\n"))
 	}
 	return nil
+}
+
+// statusOf returns how a worker has ended: of one that is not a child that cannot be known.
+func (w *world) statusOf(pid int) int {
+	if w.adopted[pid] {
+		return statusUnknown
+	}
+	return w.random.IntN(2) * 256
+}
+
+// comeBack kills the superdaemon and starts another one, with other options. Init reaps what has died.
+func (w *world) comeBack(r *rand.Rand) {
+	w.dead, w.stopping, w.stopBy, w.lastHUP, w.failed, w.hints = nil, false, 0, false, 0, 0
+	w.rules = randomRules(r)
+	w.sup = newSupervisor(w.rules, w)
+}
+
+// adopt has the new superdaemon find what package orphan would find: workers that hold a socket, and
+// those that the status file names. A worker that was told to stop may have closed its sockets.
+func (w *world) adopt() {
+	var left []*worker
+	for _, pid := range slices.Sorted(maps.Keys(w.children)) {
+		c := w.children[pid]
+		named := slices.ContainsFunc(w.status, func(s statusfile.Worker) bool { return s.PID == pid })
+		holds := c.told == 0 && !c.stopTold || w.random.IntN(2) == 0
+		if !named && !holds {
+			delete(w.children, pid) // nobody can know it
+			continue
+		}
+		left = append(left, &worker{PID: pid, Generation: c.generation, StopSent: c.told > 0 || c.stopTold})
+		w.adopted[pid] = true
+	}
+	if len(left) == 0 {
+		w.sup.startWorker()
+		return
+	}
+	w.sup.adopt(left)
+	if len(w.status) != len(left) {
+		w.fail("%d workers were adopted, the status names %d", len(left), len(w.status))
+	}
+	for _, old := range left {
+		if old.Generation > w.sup.Generation {
+			w.fail("generation %d is older than one that was adopted", w.sup.Generation)
+		}
+	}
+	w.sup.startWorker()
 }
 
 func randomRules(r *rand.Rand) rules {
@@ -355,7 +408,7 @@ func (w *world) reap(d decider) {
 	for len(w.dead) > 0 {
 		pid := w.dead[0]
 		w.dead = w.dead[1:]
-		d.onExit(pid, w.random.IntN(2)*256)
+		d.onExit(pid, w.statusOf(pid))
 	}
 }
 
@@ -411,7 +464,7 @@ func (w *world) start(generation int) (int, error) {
 	if w.rules.stopFirst && len(w.children) > 0 {
 		w.fail("two workers at once")
 	}
-	if limit := w.sup.rules.maxAttempts; limit > 0 && w.failed >= limit && (w.sup.serving() != nil || w.sup.StartedAt == 0) {
+	if limit := w.sup.rules.maxAttempts; limit > 0 && w.failed >= limit && w.sup.Restart.Result == inProgress && (w.sup.serving() != nil || w.sup.StartedAt == 0) {
 		w.fail("%d attempts have failed, and another one is made", w.failed)
 	}
 	w.failed++
@@ -498,7 +551,7 @@ func (w *world) logLine(line string) {
 }
 
 func (w *world) notify(state string) {
-	if strings.HasPrefix(state, "READY=1") && w.sup.Current == nil {
+	if strings.HasPrefix(state, "READY=1") && w.sup.serving() == nil {
 		w.fail("ready is said while nobody serves")
 	}
 }

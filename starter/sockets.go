@@ -1,12 +1,16 @@
 package starter
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/orphan"
 	"github.com/start-server/start-server/internal/portspec"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/socket"
@@ -17,17 +21,23 @@ type sockets struct {
 	config    Config
 	list      []*socket.Socket
 	inherited []int // descriptors that the superdaemon was given for no purpose of its own, and hands on
+
+	finder *orphan.Finder   // of workers that another superdaemon left
+	taken  []*socket.Socket // those of list that were taken over from such workers
 }
 
 func newSockets(c Config, inherited []int) *sockets {
-	return &sockets{config: c, inherited: inherited}
+	return &sockets{config: c, inherited: inherited, finder: orphan.NewFinder("")}
 }
 
-// open binds every port and path, or takes the socket of the service manager that is bound to it.
-// Sockets of the service manager that nothing names are handed on. report is called with log lines.
+// open binds every port and path, or takes the socket of the service manager that is bound to it, or
+// that of workers which were left by a superdaemon that was killed. Sockets of the service manager
+// that nothing names are handed on. report is called with log lines.
 func (s *sockets) open(detached bool, report func(line string)) error {
+	s.finder = orphan.NewFinder(s.config.StatusFile)
 	process.Reserve(len(s.config.Ports) + len(s.config.Paths))
 	offered := s.activated(detached, report)
+	given := slices.Clone(offered)
 	take := func(named func(*socket.Socket) bool) *socket.Socket {
 		for i, o := range offered {
 			if named(o) {
@@ -54,6 +64,9 @@ func (s *sockets) open(detached bool, report func(line string)) error {
 		}
 	}
 	s.list = append(s.list, offered...)
+	for _, o := range given {
+		s.finder.Adopt(o.FD, o.Key)
+	}
 	return nil
 }
 
@@ -63,7 +76,7 @@ func (s *sockets) addPort(p portspec.Port, given *socket.Socket, report func(str
 	}
 	if given == nil {
 		var err error
-		if given, err = socket.OpenPort(p, s.config.Backlog); err != nil {
+		if given, err = s.openPort(p, report); err != nil {
 			return err
 		}
 	}
@@ -75,6 +88,91 @@ func (s *sockets) addPort(p portspec.Port, given *socket.Socket, report func(str
 	return nil
 }
 
+// openPort binds a port, or takes its socket over from a worker that was left. A datagram socket is
+// looked for first: the system lets two of them have the same address.
+func (s *sockets) openPort(p portspec.Port, report func(string)) (*socket.Socket, error) {
+	if p.UDP {
+		if taken, _ := s.takeOverPort(p, report); taken != nil {
+			return taken, nil
+		}
+	}
+	for attempt := 1; ; attempt++ {
+		opened, err := socket.OpenPort(p, s.config.Backlog)
+		if !errors.Is(err, unix.EADDRINUSE) {
+			return opened, err
+		}
+		taken, why := s.takeOverPort(p, report)
+		switch {
+		case taken != nil:
+			return taken, nil
+		case why == orphan.ErrNone && attempt == 1: // the last process that held it may have gone meanwhile
+		case why == orphan.ErrNone:
+			return nil, err
+		default:
+			return nil, fmt.Errorf("%w\n%w", err, why)
+		}
+	}
+}
+
+func (s *sockets) takeOverPort(p portspec.Port, report func(string)) (*socket.Socket, error) {
+	a, err := orphan.PortAddress(p)
+	if err != nil || p.Port == 0 {
+		return nil, orphan.ErrNone
+	}
+	return s.takeOver(a, report)
+}
+
+// openPath listens at a path, or takes its socket over from a worker that was left.
+func (s *sockets) openPath(path string, report func(string)) (*socket.Socket, error) {
+	taken, err := s.takeOver(orphan.PathAddress(path), report)
+	if taken != nil {
+		return taken, nil
+	}
+	if forbidden := (*orphan.ForbiddenError)(nil); errors.As(err, &forbidden) && forbidden.PID != 0 {
+		report(msgNotTakenOver(path, err))
+	}
+	access, err := s.config.access()
+	if err != nil {
+		return nil, err
+	}
+	return socket.OpenPath(path, s.config.Backlog, access, func(path string) { report(msgRemovingSocket(path)) })
+}
+
+// takeOver takes a socket from a worker that was left.
+func (s *sockets) takeOver(a orphan.Address, report func(string)) (*socket.Socket, error) {
+	got, err := s.finder.Take(a)
+	if err != nil {
+		return nil, err
+	}
+	taken := socket.TakeOver(got.FD, a.Key, a.Path, s.config.Backlog)
+	s.taken = append(s.taken, taken)
+	report(msgTakenOver(a.Key, got.From))
+	return taken, nil
+}
+
+// leftWorkers returns the workers that another superdaemon left: those that hold one of the sockets,
+// and those that the status file names. The sockets that were taken over belong to this superdaemon
+// from now on.
+func (s *sockets) leftWorkers(report func(string)) []orphan.Worker {
+	for _, o := range s.taken {
+		access, err := s.config.access()
+		if err = errors.Join(err, o.SetAccess(access)); err != nil {
+			report(err.Error())
+		}
+	}
+	s.taken = nil
+	s.finder.AdoptNamed()
+	return s.finder.Workers()
+}
+
+// abandon is for a start that fails: what was taken over stays with the workers.
+func (s *sockets) abandon() {
+	for _, o := range s.taken {
+		o.Path = ""
+	}
+	s.finder.Close()
+}
+
 func (s *sockets) addPath(path string, given *socket.Socket, report func(string)) error {
 	if given == nil {
 		for _, other := range s.list {
@@ -82,12 +180,8 @@ func (s *sockets) addPath(path string, given *socket.Socket, report func(string)
 				return fmt.Errorf("listen on %q: the same address twice", path)
 			}
 		}
-		access, err := s.config.access()
-		if err != nil {
-			return err
-		}
-		given, err = socket.OpenPath(path, s.config.Backlog, access, func(path string) { report(msgRemovingSocket(path)) })
-		if err != nil {
+		var err error
+		if given, err = s.openPath(path, report); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package starter
 
 import (
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -88,21 +89,33 @@ func (s *status) runPending() time.Duration {
 }
 
 // removeStale removes the status file of a superdaemon that was killed: it is no longer true, and
-// --restart would wait for a generation that never comes. It returns the processes that the file
-// names and that exist.
-func (s *status) removeStale() (left []int) {
+// --restart would wait for a generation that never comes.
+func (s *status) removeStale() {
+	if s.stale() {
+		_ = unix.Unlink(s.path)
+	}
+}
+
+// stale reports whether there is a status file that another superdaemon has left.
+func (s *status) stale() bool {
 	var st unix.Stat_t
 	err := unix.Lstat(s.path, &st)
-	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Geteuid() { // another user's file is not trusted
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && int(st.Uid) == os.Geteuid() // another user's file is not trusted
+}
+
+// others returns the processes that a stale status file names and that exist, besides the workers
+// that were adopted.
+func (s *status) others(old []*worker) (left []int) {
+	if !s.stale() {
 		return nil
 	}
 	workers, _ := statusfile.Read(s.path)
 	for _, w := range workers {
-		if w.PID > 0 && unix.Kill(w.PID, 0) != unix.ESRCH {
+		known := slices.ContainsFunc(old, func(o *worker) bool { return o.PID == w.PID })
+		if w.PID > 0 && !known && unix.Kill(w.PID, 0) != unix.ESRCH {
 			left = append(left, w.PID)
 		}
 	}
-	_ = unix.Unlink(s.path)
 	return left
 }
 

@@ -7,8 +7,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/start-server/start-server/internal/pidfile"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/signals"
@@ -23,6 +21,7 @@ type superdaemon struct {
 	pidFile     *pidfile.File
 	sockets     *sockets
 	workers     *workers
+	adopted     *adopted
 	status      *status
 	notifier    *notifier
 	upgrade     *upgrader
@@ -36,6 +35,7 @@ func newSuperdaemon(c Config) *superdaemon {
 	d.loop = newLoop(newSupervisor(c.rules(), d), d, signals.Catch())
 	d.sockets = newSockets(c, process.Inherited())
 	d.workers = newWorkers(c, d.environment, d.sockets, d.loop.notices)
+	d.adopted = newAdopted(d.loop.wakeUp)
 	d.status = newStatus(c.StatusFile, d.loop.wakeUp, d.logLine)
 	d.notifier = newNotifier(d.logLine)
 	d.upgrade = &upgrader{executable: process.Executable(), save: d.saveState, exec: d.exec, log: d.logLine}
@@ -62,12 +62,17 @@ func (d *superdaemon) runPending() time.Duration {
 	return slices.Min(waits)
 }
 
-// reap returns a child that has died, unless it is the log command or the candidate of an upgrade.
+// reap returns a worker that has died: a child, unless it is the log command or the candidate of an
+// upgrade, or one that was adopted.
 func (d *superdaemon) reap() (pid, status int, ok bool) {
 	for {
 		pid, status, ok = process.Reap()
-		if !ok || !d.log.onExit(pid) && !d.upgrade.onExit(pid, status) {
-			return pid, status, ok
+		if !ok {
+			pid, ok = d.adopted.reap()
+			return pid, statusUnknown, ok
+		}
+		if !d.log.onExit(pid) && !d.upgrade.onExit(pid, status) {
+			return pid, status, true
 		}
 	}
 }
@@ -79,12 +84,15 @@ func (d *superdaemon) start(generation int) (int, error) {
 }
 
 func (d *superdaemon) signal(pid int, sig syscall.Signal) {
-	if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
+	if err := d.adopted.signal(pid, sig); err != nil {
 		d.logLine(fmt.Sprintf("failed to send %s to %d: %v", process.SignalName(sig), pid, err))
 	}
 }
 
-func (d *superdaemon) forget(pid int) { d.workers.forget(pid) }
+func (d *superdaemon) forget(pid int) {
+	d.workers.forget(pid)
+	d.adopted.forget(pid)
+}
 
 func (d *superdaemon) writeStatus(workers []statusfile.Worker) { d.status.write(workers) }
 

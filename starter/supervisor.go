@@ -33,11 +33,14 @@ type worker struct {
 	Generation int           `json:"generation"`
 	Started    bool          `json:"started"`     // has served: it was alive after the interval, or said that it is ready
 	Dead       bool          `json:"dead"`        // a candidate that died before it was decided on
-	Status     int           `json:"status"`      // raw wait status, where Dead
+	Status     int           `json:"status"`      // raw wait status, where Dead; statusUnknown for one that is no child
 	StopSent   bool          `json:"stop_sent"`   // was told to stop
 	KillAt     time.Duration `json:"kill_at"`     // when it gets KILL; 0 for never
 	StatusText string        `json:"status_text"` // its last STATUS=
 }
+
+// statusUnknown stands for the wait status of a worker that is not a child.
+const statusUnknown = -1
 
 // rules are what the operator asked for at the start.
 type rules struct {
@@ -113,6 +116,24 @@ func newSupervisor(r rules, out effects) *supervisor {
 // beginStep begins a beginStep of the loop: what the time is and what is asked for now.
 func (s *supervisor) beginStep(now time.Duration, current settings) {
 	s.now, s.settings = now, current
+}
+
+// adopt makes the workers that a superdaemon left the old workers, before the first worker is
+// started. Generations count on from the newest of them.
+func (s *supervisor) adopt(left []*worker) {
+	for _, w := range left {
+		w.Started = true
+		if w.StopSent && s.rules.killTimeout > 0 {
+			w.KillAt = s.now + s.rules.killTimeout
+		}
+		s.Generation = max(s.Generation, w.Generation)
+	}
+	s.Old, s.StartedAt = left, s.now
+	s.writeStatus()
+	if s.serving() != nil && !s.rules.stopFirst {
+		s.ReadySent = true
+		s.notify("READY=1")
+	}
 }
 
 // onSignal answers a signal that the superdaemon received.

@@ -227,6 +227,7 @@ func (d *superdaemon) saveState() *upgradeState {
 	}
 	d.sockets.save(u)
 	d.workers.save(u)
+	d.adopted.save(u)
 	d.status.save(u)
 	d.notifier.save(u)
 	d.log.save(u)
@@ -246,6 +247,7 @@ func (d *superdaemon) resume(u *upgradeState) {
 	d.upgrade.executable = u.Executable
 	d.sockets.resume(u)
 	d.workers.resume(u)
+	d.adopted.resume(u)
 	d.status.resume(u, d.loop.startedWorkers())
 	d.notifier.resume(u)
 	d.logLine(msgUpgraded(os.Getpid(), u.State.Generation))

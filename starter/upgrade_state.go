@@ -46,6 +46,7 @@ type upgradeState struct {
 	PIDFile       int              `json:"pid_file"`       // descriptor, -1 for none
 	Log           logState         `json:"log"`
 	Receivers     []receiverState  `json:"receivers"`
+	Adopted       []adoptedState   `json:"adopted"`
 }
 
 // logState is what goes on of the log.
@@ -64,6 +65,12 @@ type receiverState struct {
 	Address    string `json:"address"`
 }
 
+// adoptedState is a worker that is not a child.
+type adoptedState struct {
+	Worker     int `json:"worker"`     // pid
+	Descriptor int `json:"descriptor"` // its pidfd
+}
+
 // descriptors are all that must stay open across the exec.
 func (s *upgradeState) descriptors() []int {
 	var fds []int
@@ -72,6 +79,9 @@ func (s *upgradeState) descriptors() []int {
 	}
 	for _, r := range s.Receivers {
 		fds = append(fds, r.Descriptor)
+	}
+	for _, a := range s.Adopted {
+		fds = append(fds, a.Descriptor)
 	}
 	if s.PIDFile >= 0 {
 		fds = append(fds, s.PIDFile)
@@ -150,9 +160,17 @@ func (s *upgradeState) check() error {
 		}
 		taken[fd] = true
 	}
+	isWorker := func(pid int) bool {
+		return slices.ContainsFunc(s.State.all(), func(w *worker) bool { return w.PID == pid })
+	}
 	for _, r := range s.Receivers {
-		if !slices.ContainsFunc(s.State.all(), func(w *worker) bool { return w.PID == r.Worker }) {
+		if !isWorker(r.Worker) {
 			return fmt.Errorf("process %d has a notify socket and is no worker", r.Worker)
+		}
+	}
+	for _, a := range s.Adopted {
+		if !isWorker(a.Worker) {
+			return fmt.Errorf("process %d was adopted and is no worker", a.Worker)
 		}
 	}
 	if l := s.Log; l.PID < 0 || len(l.Unwritten) > 0 && l.Unwritten[len(l.Unwritten)-1] != '\n' {
