@@ -16,6 +16,7 @@ package starter
 // outside. To be sure, wait for the line that start_server was upgraded.
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -35,7 +36,8 @@ const probeTimeout = 10 * time.Second
 
 // upgrader answers USR2.
 type upgrader struct {
-	executable string               // the file that replaces this process
+	executable string // the file that replaces this process
+	launcher   process.Launcher
 	probe      *probe               // nil unless a candidate is being checked
 	save       func() *upgradeState // the state at this moment
 	exec       func() error         // becomes the executable; returns only if that fails
@@ -69,7 +71,7 @@ func (u *upgrader) check() {
 }
 
 func (u *upgrader) startProbe() error {
-	file, err := os.Stat(u.executable)
+	file, err := u.stat()
 	if err != nil {
 		return err
 	}
@@ -138,7 +140,9 @@ func (u *upgrader) runPending() time.Duration {
 		return probeTimeout
 	}
 	u.probe = nil
-	switch file, err := os.Stat(u.executable); {
+	switch file, err := u.stat(); {
+	case errors.Is(err, process.ErrNotAnswering):
+		u.log(msgNotUpgraded(err))
 	case err == nil && !sameFile(file, p.file): // it changed after the USR2, or a second USR2 means a newer one
 		u.check()
 	case p.err != nil:
@@ -147,6 +151,14 @@ func (u *upgrader) runPending() time.Duration {
 		u.log(msgNotUpgraded(u.exec()))
 	}
 	return u.runPending()
+}
+
+// stat describes the executable, unless its file system hangs.
+func (u *upgrader) stat() (os.FileInfo, error) {
+	if err := u.launcher.Check(process.Spec{Args: []string{u.executable}}); err != nil {
+		return nil, err
+	}
+	return os.Stat(u.executable)
 }
 
 // cancel ends an upgrade under way.

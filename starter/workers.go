@@ -23,6 +23,7 @@ type workers struct {
 	config      Config
 	environment *environment
 	sockets     *sockets
+	launcher    process.Launcher
 
 	receivers map[int]*sdnotify.Receiver // by the pid of the worker
 	notices   chan notice
@@ -56,7 +57,7 @@ func (w *workers) start(generation int, again bool) (int, error) {
 		}
 		overrides["NOTIFY_SOCKET"] = receiver.Address()
 	}
-	pid, err := process.Start(process.Spec{
+	pid, err := w.launcher.Start(process.Spec{
 		Args:         w.config.Program,
 		Env:          encode(vars, overrides),
 		Dir:          w.config.Dir,

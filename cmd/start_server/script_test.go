@@ -26,6 +26,6 @@ func TestScripts(t *testing.T) {
 	if err := os.Chmod(filepath.Dir(bin), 0o755); err != nil { // some scripts run as another user
 		t.Fatal(err)
 	}
-	scripttest.Build(t, bin, ".", "../../testdata/worker")
+	scripttest.Build(t, bin, ".", "../../testdata/worker", "../../testdata/hangfs")
 	testscript.Run(t, scripttest.Params("../../testdata/script", bin))
 }

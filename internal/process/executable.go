@@ -8,7 +8,7 @@ import (
 // Self is the path of the executable that this process runs, replaced on disk
 // or not.
 func Self() (string, error) {
-	if _, err := os.Stat("/proc/self/exe"); err == nil {
+	if _, err := os.Readlink("/proc/self/exe"); err == nil { // not Stat, which asks its file system
 		return "/proc/self/exe", nil
 	}
 	return os.Executable()
@@ -21,7 +21,7 @@ func Executable() string {
 	if err != nil {
 		return os.Args[0]
 	}
-	started, err := filepath.Abs(lookPath(os.Args[0], os.Environ()))
+	started, err := filepath.Abs(lookPath(os.Args[0], "", os.Environ()))
 	if err != nil {
 		return running
 	}

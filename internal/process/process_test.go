@@ -77,6 +77,7 @@ func TestStart(t *testing.T) {
 		"of no name":                {Spec{Args: []string{""}}, "failed to exec : no such file or directory\n", 255},
 		"only in its folder":        {Spec{Args: []string{"program"}, Dir: filepath.Dir(script)}, "failed to exec program: no such file or directory\n", 255},
 		"only there, with its pid":  {Spec{Args: []string{"program"}, Dir: filepath.Dir(script), SetListenPID: true}, "failed to exec program: no such file or directory\n", 255},
+		"by a PATH from its folder": {Spec{Args: []string{"program"}, Dir: filepath.Dir(script), Env: []string{"PATH=."}}, " \n", 4},
 		"not executable":            {Spec{Args: []string{plain}}, "failed to exec " + plain + ": permission denied\n", 255},
 		"a folder":                  {Spec{Args: []string{"/"}}, "failed to exec /: permission denied\n", 255},
 		"in no folder":              {Spec{Args: []string{"sh"}, Dir: "/no/such"}, "failed to chdir:/no/such:no such file or directory\n", int(syscall.ENOENT)},
@@ -88,7 +89,9 @@ func TestStart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test.spec.Env = env
+			if test.spec.Env == nil {
+				test.spec.Env = env
+			}
 			pid, said, status := run(t, test.spec)
 			if name == "a hole" { // the shell has words of its own for that
 				said = ""
@@ -309,7 +312,7 @@ func TestLookPath(t *testing.T) {
 		{"sh", nil, "/bin/sh"},
 		{"process_test.go", []string{"PATH="}, "./process_test.go"}, // an empty folder is the present one
 	} {
-		if got := lookPath(test.program, test.env); got != test.want {
+		if got := lookPath(test.program, "", test.env); got != test.want {
 			t.Errorf("lookPath(%q, %q) = %q, want %q", test.program, test.env, got, test.want)
 		}
 	}

@@ -4,8 +4,10 @@
 package process
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"syscall"
 
@@ -51,7 +53,7 @@ var ErrFork = errors.New("fork(2) failed")
 // not even that child could be made.
 func Start(spec Spec) (int, error) {
 	if !spec.SetListenPID {
-		pid, err := spec.forkExec(lookPath(spec.Args[0], spec.Env), spec.Args)
+		pid, err := spec.forkExec(lookPath(spec.Args[0], spec.Dir, spec.Env), spec.Args)
 		if err == nil || isFork(err) {
 			return pid, forkError(err)
 		}
@@ -102,35 +104,57 @@ func forkError(err error) error {
 	return fmt.Errorf("start a process: %w", err)
 }
 
-// lookPath finds a program as execvp(3) does: by the PATH of the environment
-// that it will have. It returns "" for a bare name that is in no directory of PATH, which
-// execve refuses with ENOENT: given the name, it would take a file of the working directory.
-func lookPath(program string, env []string) string {
-	if program == "" || strings.Contains(program, "/") {
-		return program
-	}
-	path := "/bin:/usr/bin"
-	for _, word := range env {
-		if value, ok := strings.CutPrefix(word, "PATH="); ok {
-			path = value
-		}
-	}
+// lookPath finds a program as execvp(3) does in dir: by the PATH of the environment that it will
+// have. It returns "" for a bare name that is in no directory of PATH, which execve refuses with
+// ENOENT: given the name, it would take a file of the working directory.
+func lookPath(program, dir string, env []string) string {
 	found := ""
-	for dir := range strings.SplitSeq(path, ":") {
-		if dir == "" {
-			dir = "."
+	for file := range candidates(program, env) {
+		if file == program {
+			return program // it has a slash
 		}
-		file := dir + "/" + program
-		var st unix.Stat_t
-		if unix.Stat(file, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-			continue
-		}
-		if unix.Access(file, unix.X_OK) == nil {
+		switch path := inDir(dir, file); {
+		case isExecutable(path):
 			return file
-		}
-		if found == "" {
+		case found == "" && isRegular(path):
 			found = file // execve will say that permission is denied
 		}
 	}
 	return found
+}
+
+func isRegular(path string) bool {
+	var st unix.Stat_t
+	return unix.Stat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG
+}
+
+func isExecutable(path string) bool { return isRegular(path) && unix.Access(path, unix.X_OK) == nil }
+
+// candidates are the paths that a program may be found at, in order.
+func candidates(program string, env []string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if program == "" || strings.Contains(program, "/") {
+			yield(program)
+			return
+		}
+		path := "/bin:/usr/bin"
+		for _, word := range env {
+			if value, ok := strings.CutPrefix(word, "PATH="); ok {
+				path = value
+			}
+		}
+		for dir := range strings.SplitSeq(path, ":") {
+			if !yield(cmp.Or(dir, ".") + "/" + program) {
+				return
+			}
+		}
+	}
+}
+
+// inDir is the path from here of a file that is named from dir.
+func inDir(dir, file string) string {
+	if dir == "" || strings.HasPrefix(file, "/") {
+		return file
+	}
+	return dir + "/" + file
 }

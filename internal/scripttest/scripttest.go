@@ -17,7 +17,7 @@
 //	                                a HUP works; no zombies; no more descriptors and memory than at the first check
 //
 // The condition [root] holds for the superuser, [long] with the flag -long, [namespaces] if mount and pid namespaces can
-// be made. A command that waits fails after $TIMEOUT (20s) and shows what it found instead. Programs get PATH, HOME,
+// be made, [fuse] if a file system can be mounted that is a process (testdata/hangfs). A command that waits fails after $TIMEOUT (20s) and shows what it found instead. Programs get PATH, HOME,
 // WORK, TMPDIR and the variables that $PASSENV lists. A script that leaves a process behind fails.
 //
 // ReadHeader describes the marks in the comment that a script begins with.
@@ -98,6 +98,9 @@ func condition(name string) (bool, error) {
 		return *long, nil
 	case "namespaces":
 		return exec.Command("unshare", "--mount", "--pid", "--fork", "true").Run() == nil, nil
+	case "fuse":
+		_, err := os.Stat("/dev/fuse")
+		return err == nil && os.Geteuid() == 0, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
 }
