@@ -24,7 +24,7 @@ RACE = $(if $(shell command -v cc),-race)
 CHECKS = conformance,systemd
 
 # Coverage is counted of these: all but the commands, the measuring tools and the test tools.
-COVERED = $(shell go list ./starter ./listener/... ./internal/... | grep -Ev '/(bench|conformance|load|loss|scripttest|soak)(/|$$)' | paste -sd,)
+COVERED = $(shell go list ./starter ./listener/... ./internal/... | grep -Ev '/(bench|conformance|load|swaploss|scripttest|soak)(/|$$)' | paste -sd,)
 
 .PHONY: build run test lint fuzz cover bench loss soak conformance conformance-systemd cross install uninstall dist clean
 
@@ -38,10 +38,12 @@ run: build
 
 test:
 	go test $(RACE) ./...
+	cd testdata/examples && go test ./...
 
 lint:
 	test -z "$$(gofmt -l cmd starter listener internal testdata | tee /dev/stderr)"
 	go vet ./... ./testdata/hello ./testdata/worker && go vet -tags $(CHECKS) ./...
+	cd testdata/examples && go vet ./...
 	go run $(STATICCHECK) -tags $(CHECKS) ./...
 	go run $(GOLANGCI) run
 
@@ -63,8 +65,9 @@ bench: build
 	go run ./internal/bench -ours bin/start_server
 
 loss:
-	go run ./internal/loss
-	go run -race ./internal/loss -answers 50
+	go run ./internal/swaploss
+	go run -race ./internal/swaploss -answers 50
+	cd testdata/examples && go test -count=1 -timeout 20m -swaps 20
 
 soak: build
 	go run ./internal/soak -duration $(SOAK) -binary bin/start_server

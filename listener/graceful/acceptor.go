@@ -14,6 +14,10 @@ import (
 // the socket was made blocking, by Fd of the file that File returns: the call sits in the kernel.
 const stuckAccept = time.Second
 
+// lastAccepted is how long a server has to take note of the connections that it accepted last, in the
+// goroutines that it has started for them. gRPC closes one that it comes to after it was stopped.
+const lastAccepted = 100 * time.Millisecond
+
 // acceptor is a listener that reports when Accept was first called and when it has failed, which
 // is when everything that was accepted is known to the server.
 type acceptor struct {
@@ -104,6 +108,9 @@ func (s *funcServer) drain(ctx context.Context) error {
 	}
 	var err error
 	if s.stop != nil {
+		if s.acceptor != nil {
+			time.Sleep(lastAccepted)
+		}
 		err = s.stop(ctx)
 	}
 	select {

@@ -82,10 +82,10 @@ func (g *Group) Add(serve func() error, stop func(context.Context) error) {
 	g.add(fmt.Sprintf("server %d", len(g.members)+1), newFuncServer(nil, serve, stop))
 }
 
-// AddListener adds a server that accepts from l. The group closes l first and calls stop, which may
-// be nil, when Accept has failed and so everything that was accepted is known to the server. This
-// order matters to servers that drop a connection that they accept while they stop. Serve must not
-// return before all connections have ended, unless stop waits for them.
+// AddListener adds a server that accepts from l. The group closes l first, and calls stop, which may
+// be nil, shortly after Accept has failed, when everything that was accepted is known to the server.
+// This order matters to servers that drop a connection that they come to while they stop, like gRPC's.
+// Serve must not return before all connections have ended, unless stop waits for them.
 func (g *Group) AddListener(l net.Listener, serve func(net.Listener) error, stop func(context.Context) error) {
 	a := newAcceptor(l)
 	g.add(l.Addr().String(), newFuncServer(a, func() error { return serve(a) }, stop))

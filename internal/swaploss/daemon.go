@@ -31,7 +31,8 @@ func start(ctx context.Context, binary string, r round, dir string) (*daemon, er
 		socket = "--path=" + filepath.Join(dir, "sock")
 	}
 	d := &daemon{lines: make(chan string, 100)}
-	d.cmd = exec.Command(binary, socket, "--interval=0", "--", self, "-worker", r.worker)
+	d.cmd = exec.Command(binary, socket, "--interval=0", "--",
+		self, "-worker", r.worker, "-protocol", r.protocol, "-delay", r.delay.String())
 	d.cmd.Stderr = &d.log
 	// Own pipe: Wait must not close it before what the last worker said is read.
 	read, write, err := os.Pipe()
@@ -57,13 +58,19 @@ func start(ctx context.Context, binary string, r round, dir string) (*daemon, er
 	return d, nil
 }
 
+// serving is what a worker says when it serves.
+type serving struct {
+	generation, pid int
+	address         string
+}
+
 // serving waits for a generation that is newer.
-func (d *daemon) serving(ctx context.Context, than int) (generation int, address string, err error) {
+func (d *daemon) serving(ctx context.Context, than int) (s serving, err error) {
 	err = d.await(ctx, func(line string) bool {
-		_, err := fmt.Sscanf(line, servingLine, &generation, &address)
-		return err == nil && generation > than
+		_, err := fmt.Sscanf(line, servingLine, &s.generation, &s.pid, &s.address)
+		return err == nil && s.generation > than
 	})
-	return generation, address, err
+	return s, err
 }
 
 // swap returns the new generation when that serves and the old one has ended.
@@ -71,15 +78,14 @@ func (d *daemon) swap(ctx context.Context, old int) (generation int, err error) 
 	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		return old, err
 	}
-	serving, stopped := false, false
+	started, stopped := false, false
 	err = d.await(ctx, func(line string) bool {
-		var g int
-		var address string
-		if _, err := fmt.Sscanf(line, servingLine, &g, &address); err == nil && g > old {
-			generation, serving = g, true
+		var s serving
+		if _, err := fmt.Sscanf(line, servingLine, &s.generation, &s.pid, &s.address); err == nil && s.generation > old {
+			generation, started = s.generation, true
 		}
 		stopped = stopped || line == fmt.Sprintf(stoppedLine, old)
-		return serving && stopped
+		return started && stopped
 	})
 	return generation, err
 }

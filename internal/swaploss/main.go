@@ -1,8 +1,8 @@
-// Command loss counts the requests that are lost while one generation of a server is swapped for the next, again and
-// again, under clients that never rest. It does so with a worker that uses package graceful and with one that does what
+// Command swaploss counts the requests that are lost while one generation of a server is swapped for the next, again and
+// again, under clients that send one request after the other. It does so with a worker that uses package graceful and with one that does what
 // every textbook says, http.Server.Shutdown, and prints both. It fails if package graceful has lost any.
 //
-//	go run ./internal/loss [-start-server BINARY] [-clients 16] [-swaps 30] [-answers 200] [-pause 0]
+//	go run ./internal/swaploss [-start-server BINARY] [-clients 16] [-swaps 30] [-answers 200] [-pause 0]
 //
 // Without a binary it builds ./cmd/start_server.
 package main
@@ -40,12 +40,35 @@ type plan struct {
 type round struct {
 	worker    string // "graceful" or "plain"
 	network   string // "tcp" or "unix"
+	protocol  string // "HTTP/1", or "HTTP/2" over TLS, or "h2c"
 	keepAlive bool
+	delay     time.Duration // how long the worker takes for an answer
+}
+
+// rounds are all, with the two workers beside each other.
+func rounds() []round {
+	var all []round
+	for _, r := range []round{
+		{network: "tcp", protocol: http1},
+		{network: "tcp", protocol: http1, keepAlive: true},
+		{network: "unix", protocol: http1},
+		{network: "unix", protocol: http1, keepAlive: true},
+		{network: "tcp", protocol: http2, keepAlive: true},
+		{network: "tcp", protocol: h2c, keepAlive: true},
+	} {
+		for _, worker := range []string{"graceful", "plain"} {
+			r.worker = worker
+			all = append(all, r)
+		}
+	}
+	return all
 }
 
 func main() {
 	var p plan
 	worker := flag.String("worker", "", "be a worker: graceful or plain (for start_server)")
+	protocol := flag.String("protocol", http1, "what the worker speaks")
+	delay := flag.Duration("delay", 0, "how long the worker takes for an answer")
 	flag.StringVar(&p.startServer, "start-server", "", "the start_server to use; default: build ./cmd/start_server")
 	flag.IntVar(&p.clients, "clients", 16, "how many ask at a time")
 	flag.IntVar(&p.swaps, "swaps", 30, "how many swaps in each round")
@@ -55,10 +78,10 @@ func main() {
 
 	run := func() error { return measureAll(p) }
 	if *worker != "" {
-		run = func() error { return serve(*worker) }
+		run = func() error { return serve(*worker, *protocol, *delay) }
 	}
 	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "loss:", err)
+		fmt.Fprintln(os.Stderr, "swaploss:", err)
 		os.Exit(1)
 	}
 }
@@ -67,7 +90,7 @@ func main() {
 func measureAll(p plan) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	dir, err := os.MkdirTemp("", "loss")
+	dir, err := os.MkdirTemp("", "swaploss")
 	if err != nil {
 		return err
 	}
@@ -80,21 +103,16 @@ func measureAll(p plan) error {
 	fmt.Printf("%d clients, %d swaps with --interval=0 in each round, %s\n\n", p.clients, p.swaps, filepath.Base(p.startServer))
 	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	defer table.Flush()
-	fmt.Fprintln(table, "worker\tnetwork\tconnections\trequests\tanswered\tlost\tslowest\treasons")
+	fmt.Fprintln(table, "worker\tnetwork\tprotocol\tconnections\trequests\tanswered\tlost\tslowest\treasons")
 	lost := 0
-	for _, network := range []string{"tcp", "unix"} {
-		for _, keepAlive := range []bool{false, true} {
-			for _, worker := range []string{"graceful", "plain"} {
-				r := round{worker, network, keepAlive}
-				result, err := r.measure(ctx, p, dir)
-				if err != nil {
-					return fmt.Errorf("%s worker, %s: %w", worker, network, err)
-				}
-				r.print(table, result)
-				if worker == "graceful" {
-					lost += result.Lost
-				}
-			}
+	for _, r := range rounds() {
+		result, err := r.measure(ctx, p, dir)
+		if err != nil {
+			return fmt.Errorf("%s worker, %s, %s: %w", r.worker, r.network, r.protocol, err)
+		}
+		r.print(table, result)
+		if r.worker == "graceful" {
+			lost += result.Lost
 		}
 	}
 	if lost > 0 {
@@ -115,14 +133,17 @@ func build(ctx context.Context, dir string) (string, error) {
 
 func (r round) print(w io.Writer, result load.Result) {
 	connections := "one a request"
-	if r.keepAlive {
+	switch {
+	case r.protocol != http1:
+		connections = "shared"
+	case r.keepAlive:
 		connections = "kept alive"
 	}
 	var reasons []string
 	for _, reason := range slices.Sorted(maps.Keys(result.Errors)) {
 		reasons = append(reasons, fmt.Sprintf("%d × %s", result.Errors[reason], reason))
 	}
-	fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d ms\t%s\n", r.worker, r.network, connections,
+	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d ms\t%s\n", r.worker, r.network, r.protocol, connections,
 		result.Sent, result.Answered, result.Lost, result.Slowest.Milliseconds(), strings.Join(reasons, ", "))
 }
 
@@ -132,15 +153,15 @@ func (r round) measure(ctx context.Context, p plan, dir string) (load.Result, er
 	if err != nil {
 		return load.Result{}, err
 	}
-	generation, address, err := d.serving(ctx, 0)
+	first, err := d.serving(ctx, 0)
 	if err != nil {
 		return load.Result{}, errors.Join(err, d.end())
 	}
+	generation := first.generation
 	t := newTally(p.answers)
-	target := load.Target{Network: r.network, Address: address, Check: t.check, Pause: p.pause}
 	loading, unload := context.WithCancel(ctx)
 	loaded := make(chan load.Result)
-	go func() { loaded <- load.Run(loading, target, p.clients, r.keepAlive) }()
+	go func() { loaded <- r.load(loading, p, first.address, t) }()
 
 	for range p.swaps {
 		if err = t.wait(ctx, generation); err != nil {
@@ -156,4 +177,13 @@ func (r round) measure(ctx context.Context, p plan, dir string) (load.Result, er
 	unload()
 	result := <-loaded
 	return result, errors.Join(err, d.end())
+}
+
+// load asks until the context ends.
+func (r round) load(ctx context.Context, p plan, address string, t *tally) load.Result {
+	if r.protocol != http1 {
+		return loadHTTP2(ctx, r.protocol, address, p.clients, p.pause, t.check)
+	}
+	target := load.Target{Network: r.network, Address: address, Check: t.check, Pause: p.pause}
+	return load.Run(ctx, target, p.clients, r.keepAlive)
 }
