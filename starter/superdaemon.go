@@ -50,6 +50,9 @@ type pending interface {
 }
 
 func (d *superdaemon) runPending() time.Duration {
+	if d.loop.Phase >= stopping { // the state of a stop does not cross an upgrade
+		d.upgrade.cancel()
+	}
 	var waits []time.Duration
 	for _, p := range []pending{d.log, d.notifier, d.environment, d.upgrade, d.status} {
 		if wait := p.runPending(); wait > 0 {
