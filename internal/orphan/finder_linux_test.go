@@ -64,10 +64,14 @@ func hold(t *testing.T, file *os.File, env []string, program ...string) *exec.Cm
 	if file != nil {
 		cmd.ExtraFiles = []*os.File{file}
 	}
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	t.Cleanup(func() {
+		unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // its children as well
+		cmd.Wait()
+	})
 	return cmd
 }
 
