@@ -297,9 +297,6 @@ func (s *supervisor) nextDeadline() (at time.Duration, ok bool) {
 	return at, ok
 }
 
-// idle tells whether nothing is under way: one worker serves, and that is all.
-func (s *supervisor) idle() bool { return s.Phase == running && len(s.Old) == 0 }
-
 // startWorker starts the next worker. It answers every HUP received until now.
 func (s *supervisor) startWorker() {
 	if s.RestartPending {

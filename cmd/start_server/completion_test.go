@@ -55,6 +55,8 @@ func TestCompletion(t *testing.T) {
 var completions = []struct{ typed, want string }{
 	{"start_server --pid", "<start_server><--pid-file>"},
 	{"start_server --port=80 --soc", "<start_server><--port=80><--socket-activation>"},
+	{"start_server --stop-f", "<start_server><--stop-first>"},
+	{"start_server --path-o", "<start_server><--path-owner>"},
 	{"start_server --signal-on-hup=Q", "<start_server><--signal-on-hup=QUIT>"},
 	{"start_server --signal-on-term USR1 --signal-on-hup W", "<start_server><--signal-on-term><USR1><--signal-on-hup><WINCH>"},
 	{"start_server --pid-file=app.", "<start_server><--pid-file=app.pid>"},
