@@ -6,9 +6,9 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// requestStop answers a signal to stop. With --stop-delay the first one only announces the stop: until StopAt
-// everything goes on as before, except that no restart begins, so that clients which do not know yet
-// are still served. A worker that dies meanwhile is replaced. The second signal stops at once.
+// requestStop answers a signal to stop. With --stop-delay the first one only announces the stop: until
+// StopAt everything continues as before, so that clients which have not noticed yet are served, but no
+// restart begins. A worker that dies meanwhile is replaced. The second signal stops at once.
 func (s *supervisor) requestStop(sig syscall.Signal) {
 	nothingServes := s.StartedAt == 0 && len(s.Old) == 0
 	if s.rules.stopDelay == 0 || s.StopAt > 0 || nothingServes {
@@ -21,12 +21,13 @@ func (s *supervisor) requestStop(sig syscall.Signal) {
 	s.notify("STOPPING=1")
 }
 
-// stopDue tells whether the delay of a stop is over.
+// stopDue reports whether the delay of a stop is over.
 func (s *supervisor) stopDue() bool {
 	return s.StopAt > 0 && s.now >= s.StopAt && s.Phase < stopping
 }
 
-// stopFirst sends every worker the signal to stop, with --stop-first, and tells whether one is left to wait for.
+// stopFirst sends every worker the signal to stop, with --stop-first, and reports whether one is left to
+// wait for.
 func (s *supervisor) stopFirst() bool {
 	if !s.rules.stopFirst {
 		return false
@@ -46,8 +47,7 @@ func (s *supervisor) stopFirst() bool {
 	return s.waitingForOld()
 }
 
-// waitingForOld tells whether the next worker is not started before the old ones are gone. The death
-// of the last one ends that.
+// waitingForOld reports whether the next worker waits until the old ones are gone, with --stop-first.
 func (s *supervisor) waitingForOld() bool {
 	return s.rules.stopFirst && s.Phase == starting && s.Candidate == nil && len(s.Old) > 0
 }

@@ -211,7 +211,7 @@ func (s *state) check(now time.Duration) error {
 	default:
 		return fmt.Errorf("it is in phase %d, with %+v serving and %+v starting", s.Phase, s.Current, s.Candidate)
 	}
-	if s.LastStartAt < 0 || s.LastStartAt > now || s.StartedAt < 0 || s.StartedAt > now || s.Deadline < 0 {
+	if s.LastStartAt < 0 || s.LastStartAt > now || s.StartedAt < 0 || s.StartedAt > now || s.Deadline < 0 || s.StopAt < 0 {
 		return fmt.Errorf("its clock stands at %s, before it started a worker at %s or %s", now, s.LastStartAt, s.StartedAt)
 	}
 	return nil

@@ -36,9 +36,10 @@ func startFileCheck(spec Spec, answer uintptr) (int, error) {
 		return 0, err
 	}
 	return StartAs(self, Spec{
-		Args:  []string{fileCheck, spec.Dir, spec.Args[0]},
-		Env:   spec.Env,
-		Files: []uintptr{Closed, answer, Closed},
+		Args:       []string{fileCheck, spec.Dir, spec.Args[0]},
+		Env:        spec.Env,
+		Files:      []uintptr{Closed, answer, Closed},
+		Credential: spec.Credential, // the environment is that of the worker, and must not act on a process of root
 	})
 }
 
