@@ -346,3 +346,22 @@ func TestForbidden(t *testing.T) {
 		}
 	}
 }
+
+// TestTables: a kernel without sock_diag(7) has the same in /proc/net.
+func TestTables(t *testing.T) {
+	t.Parallel()
+	for _, network := range []string{"tcp4", "tcp6"} {
+		file, a := bind(t, network, map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"}[network])
+		defer file.Close()
+		inodes, err := listeners(a.Ports[0])
+		if table := readTable("tcp", a.Ports[0]); err != nil || len(inodes) != 1 || !slices.Equal(inodes, table) {
+			t.Errorf("%s: %v, %v, in the table %v", a.Key, inodes, err, table)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "s")
+	file, _ := bind(t, "unix", path)
+	defer file.Close()
+	if inodes, table := listeningAt(path), listeningByName(path); len(inodes) != 1 || !slices.Equal(inodes, table) {
+		t.Errorf("%v, in the table %v", inodes, table)
+	}
+}

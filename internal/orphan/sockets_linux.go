@@ -21,19 +21,55 @@ func (a Address) inodes() []uint64 {
 	}
 	var found []uint64
 	for _, addr := range a.Ports {
-		table := "tcp"
 		if a.UDP {
-			table = "udp"
+			found = append(found, readTable("udp", addr)...)
+			continue
 		}
-		if addr.Addr().Is6() {
-			table += "6"
+		listening, err := listeners(addr)
+		if err != nil {
+			listening = readTable("tcp", addr)
 		}
-		text, err := os.ReadFile("/proc/net/" + table)
-		if err == nil {
-			found = append(found, bound(string(text), addr, a.UDP)...)
-		}
+		found = append(found, listening...)
 	}
 	return found
+}
+
+// listeners asks the kernel for the TCP sockets that listen at an address.
+func listeners(addr netip.AddrPort) (inodes []uint64, err error) {
+	const (
+		size        = 72 // of an inet_diag_msg
+		portOffset  = 4
+		addrOffset  = 8
+		inodeOffset = 68
+	)
+	family := byte(unix.AF_INET)
+	if addr.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	request := []byte{family, unix.IPPROTO_TCP, 0, 0} // inet_diag_req_v2
+	request = binary.NativeEndian.AppendUint32(request, stateListen)
+	request = append(request, make([]byte, 48)...) // any address
+	want := addr.Addr().AsSlice()
+	err = dump(request, func(answer []byte) {
+		if len(answer) >= size && answer[0] == family && binary.BigEndian.Uint16(answer[portOffset:]) == addr.Port() &&
+			slices.Equal(answer[addrOffset:addrOffset+len(want)], want) {
+			inodes = append(inodes, uint64(binary.NativeEndian.Uint32(answer[inodeOffset:])))
+		}
+	})
+	return inodes, err
+}
+
+// readTable reads one of the tables in /proc/net.
+func readTable(table string, addr netip.AddrPort) []uint64 {
+	udp := table == "udp"
+	if addr.Addr().Is6() {
+		table += "6"
+	}
+	text, err := os.ReadFile("/proc/net/" + table)
+	if err != nil {
+		return nil
+	}
+	return bound(string(text), addr, udp)
 }
 
 // bound reads lines like "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1234 ..." (proc_net_tcp(5)).
@@ -115,64 +151,24 @@ type unixListener struct {
 	name  string // as it was bound
 }
 
-// unixListeners asks the kernel by sock_diag(7).
-func unixListeners() ([]unixListener, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	if err := unix.Sendto(fd, diagRequest(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, err
-	}
-	var sockets []unixListener
-	buf := make([]byte, 64<<10)
-	for {
-		n, _, err := unix.Recvfrom(fd, buf, 0)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		for rest := buf[:n]; len(rest) >= unix.SizeofNlMsghdr; {
-			length := int(binary.NativeEndian.Uint32(rest))
-			if length < unix.SizeofNlMsghdr || length > len(rest) {
-				return nil, unix.EBADMSG
-			}
-			switch binary.NativeEndian.Uint16(rest[4:]) {
-			case unix.NLMSG_DONE:
-				return sockets, nil
-			case unix.NLMSG_ERROR:
-				return nil, unix.EOPNOTSUPP
-			}
-			if s, ok := parseDiag(rest[unix.SizeofNlMsghdr:length]); ok {
-				sockets = append(sockets, s)
-			}
-			rest = rest[min((length+3)&^3, len(rest)):]
-		}
-	}
-}
-
-// diagRequest is a nlmsghdr and a unix_diag_req: every listening socket, with its name and its file.
-func diagRequest() []byte {
+// unixListeners asks the kernel for every unix socket that listens, with its name and its file.
+func unixListeners() (sockets []unixListener, err error) {
 	const (
-		size             = unix.SizeofNlMsghdr + 24
-		sockDiagByFamily = 20
-		stateListen      = 1 << 10
-		showName         = 1
-		showVFS          = 2
+		showName = 1
+		showVFS  = 2
 	)
 	native := binary.NativeEndian
-	b := native.AppendUint32(nil, size)
-	b = native.AppendUint16(b, sockDiagByFamily)
-	b = native.AppendUint16(b, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
-	b = native.AppendUint64(b, 0)                                    // sequence number, port
-	b = append(b, unix.AF_UNIX, 0, 0, 0)                             // family, protocol, padding
-	b = native.AppendUint32(b, stateListen)                          // states
-	b = native.AppendUint32(b, 0)                                    // inode: any
-	b = native.AppendUint32(b, showName|showVFS)                     // what to show
-	return append(b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff) // cookie: any
+	request := []byte{unix.AF_UNIX, 0, 0, 0} // unix_diag_req
+	request = native.AppendUint32(request, stateListen)
+	request = native.AppendUint32(request, 0) // inode: any
+	request = native.AppendUint32(request, showName|showVFS)
+	request = append(request, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff) // cookie: any
+	err = dump(request, func(answer []byte) {
+		if s, ok := parseDiag(answer); ok {
+			sockets = append(sockets, s)
+		}
+	})
+	return sockets, err
 }
 
 // parseDiag reads a unix_diag_msg and its attributes. Sockets without a file are left out.
