@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/start-server/start-server/internal/portspec"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/socket"
+	"github.com/start-server/start-server/internal/statusfile"
 )
 
 // Config is what a superdaemon can be asked for: one field for each option that
@@ -47,8 +49,11 @@ type Config struct {
 
 	PIDFile    string // "" is none, as below
 	StatusFile string
+	StatusJSON string
 	LogFile    string // a file, or "| command"
 	Daemonize  bool   // needs LogFile
+
+	Version string `json:"-"` // of the program, for StatusJSON
 
 	SocketActivation bool // hand the sockets on by sd_listen_fds(3) as well
 }
@@ -92,7 +97,40 @@ func (c Config) Validate() error {
 	if c.Daemonize && c.LogFile == "" {
 		errs = append(errs, errors.New("--daemonize: --log-file must be given as well, for there will be no terminal"))
 	}
-	return errors.Join(append(errs, c.validateAddresses())...)
+	return errors.Join(append(errs, c.validateStatusFiles(), c.validateAddresses())...)
+}
+
+// validateStatusFiles finds status files that would replace something else.
+func (c Config) validateStatusFiles() error {
+	var errs []error
+	check := func(name, path string) {
+		if err := statusfile.Check(path); path != "" && err != nil {
+			errs = append(errs, fmt.Errorf("--%s=%q: %w", name, path, err))
+		}
+	}
+	check("status-file", c.StatusFile)
+	check("status-json", c.StatusJSON)
+	distinct := func(name, path string) {
+		if c.StatusJSON != "" && path != "" && samePath(c.StatusJSON, path) {
+			errs = append(errs, fmt.Errorf("--status-json=%q: the same file as --%s", c.StatusJSON, name))
+		}
+	}
+	distinct("status-file", c.StatusFile)
+	distinct("pid-file", c.PIDFile)
+	distinct("log-file", c.LogFile)
+	return errors.Join(errs...)
+}
+
+// samePath tells whether two paths name one file, which need not exist.
+func samePath(a, b string) bool {
+	a, errA := filepath.Abs(a)
+	b, errB := filepath.Abs(b)
+	if errA == nil && errB == nil && a == b {
+		return true
+	}
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }
 
 func (c Config) validateAccounts() error {

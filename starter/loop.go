@@ -16,6 +16,8 @@ type runtime interface {
 	currentSettings() settings
 	// reap returns a child that has died, unless it is not a worker.
 	reap() (pid, status int, ok bool)
+	// stepDone is called at the end of every step.
+	stepDone()
 	pending
 }
 
@@ -82,7 +84,8 @@ func (l *loop) run(ctx context.Context) {
 // step makes the supervisor act on what has happened. Deaths come first, so that everything is
 // decided on knowing which workers live.
 func (l *loop) step(event func()) {
-	l.supervisor.beginStep(time.Since(l.epoch), l.runtime.currentSettings())
+	now := time.Now()
+	l.supervisor.beginStep(now.Sub(l.epoch), now, l.runtime.currentSettings())
 	for {
 		pid, status, ok := l.runtime.reap()
 		if !ok {
@@ -92,6 +95,7 @@ func (l *loop) step(event func()) {
 	}
 	event()
 	l.onTimer()
+	l.runtime.stepDone()
 }
 
 // begin starts the first worker, unless a stop came before.

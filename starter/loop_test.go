@@ -110,6 +110,7 @@ func (p *stage) logLine(line string) {
 }
 
 func (p *stage) currentSettings() settings       { return p.asked }
+func (p *stage) stepDone()                       {}
 func (p *stage) runPending() time.Duration       { return 0 }
 func (p *stage) forget(int)                      {}
 func (p *stage) writeStatus([]statusfile.Worker) {}

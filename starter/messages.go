@@ -136,18 +136,6 @@ func statusWord(status int) string {
 	return strconv.Itoa(status)
 }
 
-// howEnded describes a raw wait status.
-func howEnded(status int) string {
-	if status == statusUnknown {
-		return "exit status unknown"
-	}
-	ws := syscall.WaitStatus(status)
-	if ws.Signaled() {
-		return "signal " + process.SignalName(ws.Signal())
-	}
-	return fmt.Sprintf("exit status %d", ws.ExitStatus())
-}
-
 func howNotReady(timeout time.Duration) string {
 	return fmt.Sprintf("not ready in %s secs", seconds(timeout))
 }
@@ -180,6 +168,9 @@ func msgStopping(pid, superdaemon int) string {
 
 // describeStatus returns a raw wait status in words.
 func describeStatus(status int) string {
+	if status == statusUnknown {
+		return "exit status unknown"
+	}
 	ws := syscall.WaitStatus(status)
 	if ws.Signaled() {
 		return "killed by " + process.SignalName(ws.Signal())

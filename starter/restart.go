@@ -8,12 +8,13 @@ import (
 
 // restart is one that was asked for, by HUP or the time, or the first start, whose number is 0.
 type restart struct {
-	Number   int           `json:"number"`
-	Result   result        `json:"result"`
-	Attempts int           `json:"attempts"` // to start a worker for it
-	Reason   string        `json:"reason"`   // why the latest of them failed, "" if none did
-	BeganAt  time.Duration `json:"began_at"`
-	EndedAt  time.Duration `json:"ended_at"`
+	Number     int           `json:"number"`
+	Result     result        `json:"result"`
+	Attempts   int           `json:"attempts"`   // to start a worker for it
+	Generation int           `json:"generation"` // of the latest of them
+	Reason     string        `json:"reason"`     // why the latest of them failed, "" if none did
+	BeganAt    time.Duration `json:"began_at"`
+	EndedAt    time.Duration `json:"ended_at"`
 }
 
 // result is how a restart ended. It stands in the JSON status.
@@ -35,8 +36,9 @@ func (s *supervisor) beginRestart() {
 // countAttempt counts a worker that is started for a restart. One that replaces a worker which died while
 // serving is started for none.
 func (s *supervisor) countAttempt() {
-	if s.Restart.Result == inProgress {
-		s.Restart.Attempts++
+	if r := &s.Restart; r.Result == inProgress {
+		r.Attempts++
+		r.Generation = s.Generation
 	}
 }
 

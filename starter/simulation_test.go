@@ -72,7 +72,7 @@ func TestSimulationOfUpgrades(t *testing.T) {
 
 // decider is the supervisor as the simulation drives it, or one with a bug.
 type decider interface {
-	beginStep(time.Duration, settings)
+	beginStep(time.Duration, time.Time, settings)
 	onSignal(syscall.Signal)
 	onExit(pid, status int)
 	onReady(pid int)
@@ -215,7 +215,7 @@ func simulate(seed uint64, make func(*supervisor) decider) error {
 	d := make(w.sup)
 	asked := randomSettings(r)
 	now := time.Duration(1)
-	d.beginStep(now, asked)
+	d.beginStep(now, time.Time{}, asked)
 	w.sup.startWorker()
 	steps := 5 + r.IntN(30)
 	for step := 0; w.err == nil && w.sup.Phase != stopped; step++ {
@@ -229,10 +229,10 @@ func simulate(seed uint64, make func(*supervisor) decider) error {
 		if r.IntN(30) == 0 {
 			w.comeBack(r)
 			d = make(w.sup)
-			d.beginStep(now, asked)
+			d.beginStep(now, time.Time{}, asked)
 			w.adopt()
 		}
-		d.beginStep(now, asked)
+		d.beginStep(now, time.Time{}, asked)
 		w.reap(d)
 		if step == steps {
 			w.settle(d, &now, asked)
@@ -392,7 +392,7 @@ func (w *world) settle(d decider, now *time.Duration, asked settings) {
 		if at, ok := w.sup.nextDeadline(); ok {
 			*now = max(*now, at)
 		}
-		d.beginStep(*now, asked)
+		d.beginStep(*now, time.Time{}, asked)
 		w.reap(d)
 		if c := w.sup.Candidate; c != nil {
 			d.onReady(c.PID)

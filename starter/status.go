@@ -1,6 +1,7 @@
 package starter
 
 import (
+	"bytes"
 	"os"
 	"slices"
 	"time"
@@ -14,13 +15,13 @@ import (
 // retryStatus is the time between attempts to write the status file.
 const retryStatus = time.Second
 
-// status keeps the status file up to date. It is written in the background, since a file system may
+// status keeps a status file up to date, the one for Server::Starter or the JSON one. It is written in the background, since a file system may
 // hang, and again if that fails.
 type status struct {
 	path    string // "" for none
 	report  func(line string)
 	writer  *background.Runner
-	latest  []statusfile.Worker
+	latest  []byte
 	due     bool      // latest is not written yet
 	writing *error    // the result of the attempt under way, nil for none
 	written bool      // the file exists and is ours to remove
@@ -37,13 +38,14 @@ func newStatus(path string, wake func(), report func(line string)) *status {
 	return s
 }
 
-// write replaces the status file. If that takes long, it continues in the background, and the latest
-// state is written in the end. If it fails, it reports the error once and tries again later.
-func (s *status) write(workers []statusfile.Worker) {
-	if s.path == "" {
+// write replaces the status file if it does not hold this text. If that takes long, it continues in the
+// background, and the latest text is written in the end. If it fails, it reports the error once and
+// tries again later.
+func (s *status) write(text []byte) {
+	if s.path == "" || bytes.Equal(text, s.latest) {
 		return
 	}
-	s.latest, s.due, s.retryAt = workers, true, time.Time{}
+	s.latest, s.due, s.retryAt = text, true, time.Time{}
 	s.update()
 }
 
@@ -59,8 +61,8 @@ func (s *status) update() {
 		return
 	}
 	s.due, s.writing = false, new(error)
-	path, workers, result := s.path, s.latest, s.writing
-	if s.writer.Run(func() { *result = statusfile.Write(path, workers) }, patience) {
+	path, text, result := s.path, s.latest, s.writing
+	if s.writer.Run(func() { *result = statusfile.Replace(path, text) }, patience) {
 		s.finish(*s.writing)
 	}
 }
@@ -139,6 +141,52 @@ func (s *status) save(u *upgradeState) {
 }
 
 // resume repeats an attempt that the previous superdaemon could not make.
-func (s *status) resume(u *upgradeState, workers []statusfile.Worker) {
-	s.latest, s.written, s.due = workers, u.StatusWritten, u.StatusPending
+func (s *status) resume(u *upgradeState, text []byte) {
+	s.latest, s.written, s.due = text, u.StatusWritten, u.StatusPending
+}
+
+// report is the JSON status.
+func (s *supervisor) report(pid int, version string) statusfile.Report {
+	r := statusfile.Report{
+		Superdaemon: statusfile.Superdaemon{PID: pid, Version: version, Started: s.FirstStep, Phase: s.phaseWord()},
+		Workers:     []statusfile.WorkerReport{},
+		LastRestart: s.Restart.report(),
+	}
+	for _, w := range s.workers() {
+		if !w.Dead {
+			r.Workers = append(r.Workers, w.report(w == s.Candidate))
+		}
+	}
+	return r
+}
+
+func (s *supervisor) phaseWord() string {
+	if s.StopAt > 0 {
+		return "stopping"
+	}
+	return [...]string{starting: "starting", running: "running", delaying: "delaying", stopping: "stopping", stopped: "stopping"}[s.Phase]
+}
+
+func (w *worker) report(candidate bool) statusfile.WorkerReport {
+	state := "serving"
+	switch {
+	case w.StopSent:
+		state = "stopping"
+	case candidate:
+		state = "starting"
+	}
+	return statusfile.WorkerReport{PID: w.PID, Generation: w.Generation, State: state, Since: w.Since, Status: w.StatusText}
+}
+
+// report is nil for the first start.
+func (r restart) report() *statusfile.Restart {
+	if r.Number == 0 {
+		return nil
+	}
+	report := &statusfile.Restart{Number: r.Number, Result: string(r.Result), Generation: r.Generation, Attempts: r.Attempts, Reason: r.Reason}
+	if r.Result != inProgress {
+		seconds := (r.EndedAt - r.BeganAt).Truncate(time.Millisecond).Seconds()
+		report.Duration = &seconds
+	}
+	return report
 }

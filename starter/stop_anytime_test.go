@@ -113,7 +113,7 @@ func TestStatusWords(t *testing.T) {
 	t.Parallel()
 	p := newStage(t, rules{})
 	s := p.loop.supervisor
-	s.beginStep(time.Second, settings{})
+	s.beginStep(time.Second, time.Time{}, settings{})
 	s.startWorker()
 	s.onStatus(1, "40 \x1b[31müsers\r\u202e\x00")
 	s.onStatus(2, "nobody")
@@ -156,7 +156,7 @@ func TestClock(t *testing.T) {
 	n.watchdog = time.Second
 	n.runPending()
 	s := newStatus("/no/such/file", func() {}, func(string) {})
-	s.write(nil)
+	s.write([]byte("1:1\n"))
 	if wait := s.runPending(); wait <= 0 || wait > retryStatus {
 		t.Errorf("the status file is written again after %s", wait)
 	}

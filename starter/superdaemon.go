@@ -23,6 +23,7 @@ type superdaemon struct {
 	workers     *workers
 	adopted     *adopted
 	status      *status
+	statusJSON  *status
 	notifier    *notifier
 	upgrade     *upgrader
 	loop        *loop
@@ -37,6 +38,7 @@ func newSuperdaemon(c Config) *superdaemon {
 	d.workers = newWorkers(c, d.environment, d.sockets, d.loop.notices)
 	d.adopted = newAdopted(d.loop.wakeUp)
 	d.status = newStatus(c.StatusFile, d.loop.wakeUp, d.logLine)
+	d.statusJSON = newStatus(c.StatusJSON, d.loop.wakeUp, d.logLine)
 	d.notifier = newNotifier(d.logLine)
 	d.upgrade = &upgrader{executable: process.Executable(), save: d.saveState, exec: d.exec, log: d.logLine}
 	return d
@@ -54,7 +56,7 @@ func (d *superdaemon) runPending() time.Duration {
 		d.upgrade.cancel()
 	}
 	var waits []time.Duration
-	for _, p := range []pending{d.log, d.notifier, d.environment, d.upgrade, d.status} {
+	for _, p := range []pending{d.log, d.notifier, d.environment, d.upgrade, d.status, d.statusJSON} {
 		if wait := p.runPending(); wait > 0 {
 			waits = append(waits, wait)
 		}
@@ -97,7 +99,16 @@ func (d *superdaemon) forget(pid int) {
 	d.adopted.forget(pid)
 }
 
-func (d *superdaemon) writeStatus(workers []statusfile.Worker) { d.status.write(workers) }
+func (d *superdaemon) writeStatus(workers []statusfile.Worker) {
+	d.status.write(statusfile.Encode(workers))
+}
+
+// stepDone writes the JSON status if the step has changed it.
+func (d *superdaemon) stepDone() {
+	if d.config.StatusJSON != "" && d.loop.Phase != stopped {
+		d.statusJSON.write(d.loop.report(os.Getpid(), d.config.Version).Encode())
+	}
+}
 
 func (d *superdaemon) notify(state string) { d.notifier.notify(state) }
 
@@ -112,6 +123,7 @@ func (d *superdaemon) startUpgrade() { d.upgrade.start() }
 func (d *superdaemon) close() {
 	d.sockets.close()
 	d.status.close()
+	d.statusJSON.close()
 	d.workers.close()
 	d.upgrade.cancel()
 	if d.log != nil {

@@ -37,6 +37,7 @@ type worker struct {
 	StopSent   bool          `json:"stop_sent"`   // was told to stop
 	KillAt     time.Duration `json:"kill_at"`     // when it gets KILL; 0 for never
 	StatusText string        `json:"status_text"` // its last STATUS=
+	Since      time.Time     `json:"since"`       // when it was started, has started or was told to stop, the latest of these
 }
 
 // statusUnknown stands for the wait status of a worker that is not a child.
@@ -93,6 +94,8 @@ type state struct {
 	Deadline       time.Duration `json:"deadline"`        // when the phases starting and delaying are over
 	Restart        restart       `json:"restart"`         // the latest one that was asked for
 
+	FirstStep time.Time `json:"first_step"` // when the first superdaemon of this process began
+
 	StopAt     time.Duration  `json:"stop_at"`     // when workers are told to stop, after a signal to stop; 0: none came
 	StopSignal syscall.Signal `json:"stop_signal"` // that signal
 }
@@ -105,6 +108,7 @@ type supervisor struct {
 	rules    rules
 	settings settings
 	now      time.Duration
+	wall     time.Time // now by the time of day, for the JSON status only
 	out      effects
 	failure  error // why the superdaemon ends, if it was not told to
 }
@@ -113,9 +117,13 @@ func newSupervisor(r rules, out effects) *supervisor {
 	return &supervisor{rules: r, out: out, state: state{Restart: restart{Result: inProgress}}}
 }
 
-// beginStep begins a beginStep of the loop: what the time is and what is asked for now.
-func (s *supervisor) beginStep(now time.Duration, current settings) {
-	s.now, s.settings = now, current
+// beginStep begins a step of the loop: what the time is, by the supervisor's clock and as the time of day, and
+// what is asked for now.
+func (s *supervisor) beginStep(now time.Duration, wall time.Time, current settings) {
+	s.now, s.wall, s.settings = now, statusfile.Timestamp(wall), current
+	if s.FirstStep.IsZero() {
+		s.FirstStep = s.wall
+	}
 }
 
 // adopt makes the workers that a superdaemon left the old workers, before the first worker is
@@ -201,7 +209,7 @@ func (s *supervisor) currentExited(status int) {
 	}
 	s.out.logLine(msgDiedUnexpectedly(w.PID, status))
 	s.workerGone(w)
-	if s.Phase == delaying && s.attemptFailed(howEnded(status)) {
+	if s.Phase == delaying && s.attemptFailed(describeStatus(status)) {
 		return
 	}
 	s.retryAfter(retryPause)
@@ -324,7 +332,7 @@ func (s *supervisor) startWorker() {
 		}
 		return
 	}
-	s.Candidate = &worker{PID: pid, Generation: s.Generation}
+	s.Candidate = &worker{PID: pid, Generation: s.Generation, Since: s.wall}
 	s.out.logLine(msgStartingWorker(pid))
 	s.Deadline = s.now + s.rules.interval
 	if s.rules.readyTimeout > 0 {
@@ -352,7 +360,7 @@ func (s *supervisor) finishStart() {
 		s.out.logLine(msgFailedToStart(c.PID, c.Status))
 		s.out.forget(c.PID)
 		s.hint(c)
-		if !s.attemptFailed(howEnded(c.Status)) {
+		if !s.attemptFailed(describeStatus(c.Status)) {
 			s.startWorker()
 		}
 	case s.rules.readyTimeout > 0:
@@ -395,7 +403,7 @@ func (s *supervisor) startSucceeded() {
 		s.Old = append(s.Old, s.Current)
 	}
 	s.Current, s.Candidate = s.Candidate, nil
-	s.Current.Started = true
+	s.Current.Started, s.Current.Since = true, s.wall
 	s.StartedAt = s.now
 	s.writeStatus()
 
@@ -499,7 +507,9 @@ func (s *supervisor) finish() {
 
 // sendStop tells a worker to stop. A deadline that it has already stays.
 func (s *supervisor) sendStop(w *worker, sig syscall.Signal) {
-	w.StopSent = true
+	if !w.StopSent {
+		w.StopSent, w.Since = true, s.wall
+	}
 	if s.rules.killTimeout > 0 && w.KillAt == 0 {
 		w.KillAt = s.now + s.rules.killTimeout
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/start-server/start-server/internal/pidfile"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/signals"
+	"github.com/start-server/start-server/internal/statusfile"
 )
 
 // probeTimeout is the time that a new executable has to answer.
@@ -260,7 +261,7 @@ func (d *superdaemon) resume(u *upgradeState) {
 	d.sockets.resume(u)
 	d.workers.resume(u)
 	d.adopted.resume(u)
-	d.status.resume(u, d.loop.startedWorkers())
+	d.status.resume(u, statusfile.Encode(d.loop.startedWorkers()))
 	d.notifier.resume(u)
 	d.logLine(msgUpgraded(os.Getpid(), u.State.Generation))
 }

@@ -259,7 +259,7 @@ func goOn(s *upgradeState) {
 	w := &world{children: map[int]*child{}, random: rand.New(rand.NewPCG(0, 0)), pids: 1 << 30}
 	sup := newSupervisor(rules{interval: 1, killTimeout: 1, signalOnHUP: 1, signalOnTERM: 1}, w)
 	w.sup, sup.state = sup, s.State
-	sup.beginStep(s.Now, settings{})
+	sup.beginStep(s.Now, time.Time{}, settings{})
 	for _, n := range s.Notices {
 		sup.onStatus(n.PID, n.Status)
 		sup.onExtend(n.PID, n.Extend)

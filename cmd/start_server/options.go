@@ -59,6 +59,7 @@ type workerOptions struct {
 type fileOptions struct {
 	PIDFile    string `long:"pid-file" unquote:"false" value-name:"FILE" description:"write the process id to this file and keep it locked (default: none)"`
 	StatusFile string `long:"status-file" unquote:"false" value-name:"FILE" description:"write a line GENERATION:PID to this file for each worker that has started (default: none)"`
+	StatusJSON string `long:"status-json" no-abbrev:"yes" unquote:"false" value-name:"FILE" description:"write the state of start_server, the workers and the last restart to this file as JSON; with --restart, read there why it was given up (default: none)"`
 	EnvDir     string `long:"envdir" unquote:"false" value-name:"DIR" description:"set an environment variable for each file in this directory, read before every start (default: $ENVDIR)"`
 	LogFile    string `long:"log-file" unquote:"false" value-name:"FILE" description:"append the output of start_server and the workers to this file, reopened on HUP; \"| COMMAND\" pipes it to a command (default: standard output and error)"`
 	Daemonize  bool   `long:"daemonize" description:"run in the background; requires --log-file"`
@@ -140,6 +141,7 @@ func (o options) config(program []string) (starter.Config, error) {
 	c := starter.NewConfig(program...)
 	c.Ports, c.Paths, c.Backlog = o.Sockets.Ports, o.Sockets.Paths, o.Sockets.Backlog
 	c.PIDFile, c.StatusFile, c.EnvDir = o.Files.PIDFile, o.Files.StatusFile, o.Files.EnvDir
+	c.StatusJSON, c.Version = o.Files.StatusJSON, version
 	c.LogFile, c.Daemonize = o.Files.LogFile, o.Files.Daemonize
 	c.PathMode, c.PathOwner = o.Sockets.PathMode, o.Sockets.PathOwner
 	c.SocketActivation = o.Readiness.SocketActivation
@@ -173,7 +175,7 @@ func (o workerOptions) apply(c *starter.Config) error {
 }
 
 func (o options) control(stderr io.Writer) (starter.Control, error) {
-	c := starter.Control{PIDFile: o.Files.PIDFile, StatusFile: o.Files.StatusFile}
+	c := starter.Control{PIDFile: o.Files.PIDFile, StatusFile: o.Files.StatusFile, StatusJSON: o.Files.StatusJSON}
 	if file, ok := stderr.(*os.File); ok && isTerminal(file) {
 		c.Progress = file
 	}

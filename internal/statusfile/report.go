@@ -18,7 +18,7 @@ type Report struct {
 type Superdaemon struct {
 	PID     int       `json:"pid"`
 	Version string    `json:"version"`
-	Started time.Time `json:"started"`
+	Started time.Time `json:"started,omitzero"`
 	Phase   string    `json:"phase"` // starting, running, delaying or stopping
 }
 
@@ -26,8 +26,8 @@ type Superdaemon struct {
 type WorkerReport struct {
 	PID        int       `json:"pid"`
 	Generation int       `json:"generation"`
-	State      string    `json:"state"` // starting, serving or stopping
-	Since      time.Time `json:"since"` // it has been in that state
+	State      string    `json:"state"`          // starting, serving or stopping
+	Since      time.Time `json:"since,omitzero"` // it has been in that state
 	Status     string    `json:"status"`
 }
 
@@ -40,6 +40,9 @@ type Restart struct {
 	Reason     string   `json:"reason"`
 	Duration   *float64 `json:"duration"` // seconds, nil while it is in progress
 }
+
+// Timestamp returns the time of day in the form of a Report: whole seconds in UTC, which jq's fromdate reads.
+func Timestamp(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // Encode returns the text of the file: indented, since people read it as well.
 func (r Report) Encode() []byte {
@@ -58,7 +61,7 @@ func ReadReport(path string) (Report, error) {
 		err = json.Unmarshal(text, &r)
 	}
 	if err != nil {
-		return Report{}, fmt.Errorf("read JSON status: %w", err)
+		return Report{}, fmt.Errorf("read JSON status %q: %w", path, err)
 	}
 	return r, nil
 }

@@ -17,16 +17,34 @@ import (
 // Worker is one line of the file.
 type Worker struct{ Generation, PID int }
 
-// Write replaces the file as a whole, by renaming path.PID over it, ordered by generation. Its mode is 0644 less the umask. The
-// temporary file does not survive a failure.
-func Write(path string, workers []Worker) error {
+// Write replaces the file by a line for each worker, ordered by generation.
+func Write(path string, workers []Worker) error { return Replace(path, Encode(workers)) }
+
+// Encode returns the text of the file.
+func Encode(workers []Worker) []byte {
 	workers = slices.SortedFunc(slices.Values(workers), func(a, b Worker) int { return cmp.Compare(a.Generation, b.Generation) })
-	var text strings.Builder
+	text := []byte{}
 	for _, w := range workers {
-		fmt.Fprintf(&text, "%d:%d\n", w.Generation, w.PID)
+		text = fmt.Appendf(text, "%d:%d\n", w.Generation, w.PID)
 	}
+	return text
+}
+
+// Check returns an error if path is anything else than a regular file, or nothing: it will be replaced and
+// removed, and a device or FIFO of that name has another purpose.
+func Check(path string) error {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		return errors.New("file exists and is not a regular file")
+	}
+	return nil // what cannot be reached cannot be replaced: that is found out when it is written
+}
+
+// Replace replaces a file as a whole, by renaming path.PID over it. Its mode is 0644 less the umask. The
+// temporary file does not survive a failure.
+func Replace(path string, text []byte) error {
 	temporary := path + "." + strconv.Itoa(os.Getpid())
-	if err := create(temporary, text.String()); err != nil {
+	if err := create(temporary, text); err != nil {
 		return fmt.Errorf("write status file: %w", err)
 	}
 	if err := os.Rename(temporary, path); err != nil {
@@ -36,7 +54,7 @@ func Write(path string, workers []Worker) error {
 }
 
 // create writes a file that was not there before. One of the same name was left by a dead process that had our pid.
-func create(path, text string) error {
+func create(path string, text []byte) error {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Open(path, flags, 0o644)
 	if err == unix.EEXIST {
@@ -47,7 +65,7 @@ func create(path, text string) error {
 	if err != nil {
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	n, err := unix.Write(fd, []byte(text))
+	n, err := unix.Write(fd, text)
 	if err == nil && n < len(text) {
 		err = unix.ENOSPC
 	}
