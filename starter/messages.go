@@ -2,6 +2,7 @@ package starter
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -158,6 +159,11 @@ func msgNotUpgraded(err error) string {
 
 func msgUpgraded(pid, generation int) string {
 	return fmt.Sprintf("start_server upgraded (pid:%d), generation %d keeps serving", pid, generation)
+}
+
+// msgStoppedEarly is about a stop before any worker was started.
+func msgStoppedEarly(sig os.Signal) string {
+	return fmt.Sprintf("received %s while binding, exiting", process.SignalName(sig.(syscall.Signal)))
 }
 
 const msgExiting = "exiting"

@@ -63,9 +63,12 @@ func Run(ctx context.Context, c Config) error {
 	d := newSuperdaemon(c)
 	if previous != nil {
 		d.resume(previous)
-	} else if err := d.open(detached); err != nil {
+	} else if err := d.open(ctx, detached); err != nil {
 		d.sockets.abandon()
 		d.close()
+		if errors.Is(err, errStopped) {
+			return nil
+		}
 		return err
 	}
 	parent.NotifyReady()
@@ -76,7 +79,7 @@ func Run(ctx context.Context, c Config) error {
 
 // open binds everything and writes the files. What fails here is reported on the standard error
 // that the process was given, and nothing was started.
-func (d *superdaemon) open(detached bool) (err error) {
+func (d *superdaemon) open(ctx context.Context, detached bool) (err error) {
 	if d.log, err = openLog(d.config.LogFile, encode(d.environment.base, nil), detached, d.loop.wakeUp); err != nil {
 		return err
 	}
@@ -86,7 +89,11 @@ func (d *superdaemon) open(detached bool) (err error) {
 			return err
 		}
 	}
-	if err := d.sockets.open(detached, d.logLine); err != nil {
+	ports, err := d.resolvePorts(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.sockets.open(ports, detached, d.logLine); err != nil {
 		return err
 	}
 	if err := d.log.use(); err != nil {

@@ -30,10 +30,10 @@ func newSockets(c Config, inherited []int) *sockets {
 	return &sockets{config: c, inherited: inherited, finder: orphan.NewFinder("")}
 }
 
-// open binds every port and path, or takes the socket of the service manager that is bound to it, or
+// open binds every port, whose host is an address, and every path, or takes the socket of the service manager that is bound to it, or
 // that of workers which were left by a superdaemon that was killed. Sockets of the service manager
 // that nothing names are handed on. report is called with log lines.
-func (s *sockets) open(detached bool, report func(line string)) error {
+func (s *sockets) open(ports []portspec.Port, detached bool, report func(line string)) error {
 	s.finder = orphan.NewFinder(s.config.StatusFile)
 	process.Reserve(len(s.config.Ports) + len(s.config.Paths))
 	offered := s.activated(detached, report)
@@ -47,11 +47,7 @@ func (s *sockets) open(detached bool, report func(line string)) error {
 		}
 		return nil
 	}
-	for _, spec := range s.config.Ports {
-		p, err := portspec.Parse(spec)
-		if err != nil {
-			return err
-		}
+	for _, p := range ports {
 		given := take(func(o *socket.Socket) bool { return o.IsPort(p) })
 		if err := s.addPort(p, given, report); err != nil {
 			return err

@@ -187,12 +187,12 @@ func (o options) control(stderr io.Writer) (starter.Control, error) {
 // isTrue is Perl's idea of truth: the original takes its default for the rest.
 func isTrue(value string) bool { return value != "" && value != "0" }
 
-// duration is so many seconds; what nobody lives to see, and a time.Duration does not hold, is cut.
+// duration is so many seconds, or what a time.Duration can hold of them.
 func duration(seconds *int) *time.Duration {
 	if seconds == nil {
 		return nil
 	}
-	d := time.Duration(min(*seconds, math.MaxInt32)) * time.Second
+	d := time.Duration(max(math.MinInt32, min(*seconds, math.MaxInt32))) * time.Second
 	return &d
 }
 

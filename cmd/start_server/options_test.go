@@ -28,3 +28,18 @@ func TestLongWaits(t *testing.T) {
 		t.Errorf("%+v, %v, %v", c, err, c.Validate())
 	}
 }
+
+// TestNegativeWaits: nor do numbers of seconds below zero become long waits.
+func TestNegativeWaits(t *testing.T) {
+	for _, option := range []string{"interval", "auto-restart-interval", "kill-old-delay", "stop-delay", "ready-timeout", "kill-timeout"} {
+		for _, value := range []string{"-1", "-9223372037", "-9223372036854775808"} {
+			c, err := configOf([]string{"--" + option + "=" + value, "server"}, io.Discard)
+			if err == nil {
+				err = c.Validate()
+			}
+			if err == nil || !strings.Contains(err.Error(), "--"+option+"=-") {
+				t.Errorf("--%s=%s: %v, want an error", option, value, err)
+			}
+		}
+	}
+}

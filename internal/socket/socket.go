@@ -113,7 +113,7 @@ func resolve(p portspec.Port) (family int, addr unix.Sockaddr, err error) {
 		ip, err := netip.ParseAddr(p.Host)
 		return unix.AF_INET6, &unix.SockaddrInet6{Port: p.Port, Addr: ip.As16()}, err
 	}
-	ip, err := lookup4(p.Host)
+	ip, err := LookupIPv4(context.Background(), p.Host)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -132,13 +132,14 @@ func Resolve(p portspec.Port) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(netip.AddrFrom4(addr.(*unix.SockaddrInet4).Addr), uint16(p.Port)), nil
 }
 
-func lookup4(host string) (netip.Addr, error) {
+// LookupIPv4 returns the first IPv4 address of a host. An address is its own.
+func LookupIPv4(ctx context.Context, host string) (netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
 		return ip, nil
 	}
 	// The C library's resolver, which binaries with cgo would use for some configurations, may answer differently.
 	resolver := net.Resolver{PreferGo: true}
-	addrs, err := resolver.LookupNetIP(context.Background(), "ip", host)
+	addrs, err := resolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return netip.Addr{}, err
 	}
