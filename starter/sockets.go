@@ -63,7 +63,22 @@ func (s *sockets) open(ports []portspec.Port, detached bool, report func(line st
 	for _, o := range given {
 		s.finder.Adopt(o.FD, o.Key)
 	}
-	return nil
+	return s.fit()
+}
+
+// fit sees that a worker can be given all these descriptors.
+func (s *sockets) fit() error {
+	files := s.handOn(map[string]string{})
+	limit, needed := process.DescriptorLimit(), process.DescriptorsNeeded(files)
+	if needed <= limit {
+		return process.RaiseDescriptorLimit(files)
+	}
+	for _, o := range s.list {
+		if o.RequestedFD == len(files)-1 {
+			return fmt.Errorf("--port=%s=%d: descriptor too close to RLIMIT_NOFILE (%d): starting a worker takes %d", o.Key, o.RequestedFD, limit, needed)
+		}
+	}
+	return fmt.Errorf("pass %d sockets on: RLIMIT_NOFILE is %d, starting a worker takes %d", len(s.list), limit, needed)
 }
 
 func (s *sockets) addPort(p portspec.Port, given *socket.Socket, report func(string)) error {

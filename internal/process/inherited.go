@@ -1,7 +1,6 @@
 package process
 
 import (
-	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -49,15 +48,6 @@ func readNames(dir string) ([]string, error) {
 	}
 	defer f.Close()
 	return f.Readdirnames(-1)
-}
-
-// DescriptorLimit is how many descriptors a process may have at the most.
-func DescriptorLimit() int {
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || uint64(limit.Max) > math.MaxInt32 {
-		return math.MaxInt32
-	}
-	return int(limit.Max)
 }
 
 // Reserve makes room for so many more descriptors at once. A table of more than 256 grows by doubling, and

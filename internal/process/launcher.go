@@ -2,8 +2,10 @@ package process
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,16 +44,45 @@ func (l *Launcher) Check(spec Spec) error {
 	return nil
 }
 
+// checkFiles does to the files of a program what an exec does: $1 is its directory, then follow the
+// paths it may be at. It is a shell script because a shell needs no thread.
+const checkFiles = `cd "$1" || exit
+shift
+for file; do
+	if test -f "$file" && read -r line <"$file"; then
+		case $line in
+		"#!"*)
+			set -- ${line#??}
+			test -f "$1" && read -r line <"$1"
+		esac
+	fi
+done`
+
 // answers checks the files in another process. If that cannot be started, nor can the program.
 func (l *Launcher) answers(spec Spec) bool {
 	read, write, err := Pipe()
 	if err != nil {
 		return true
 	}
-	_, err = startFileCheck(spec, uintptr(write))
+	files := slices.Collect(candidates(spec.Args[0], spec.Env))
+	pid, err := StartAs(shell, Spec{
+		Args:       append([]string{shell, "-c", checkFiles, shell, cmp.Or(spec.Dir, ".")}, files...),
+		Files:      []uintptr{Closed, uintptr(write), Closed},
+		Credential: spec.Credential, // it asks as the worker would
+	})
 	unix.Close(write)
+	if err != nil {
+		unix.Close(read)
+		return true
+	}
 	l.answer = read
-	return err != nil || l.answered(fileCheckTime)
+	if !l.answered(fileCheckTime) {
+		return false // it is reaped like the orphans that become children
+	}
+	for err := error(unix.EINTR); err == unix.EINTR; { // it would count as a process yet (RLIMIT_NPROC)
+		_, err = unix.Wait4(pid, nil, 0, nil)
+	}
+	return true
 }
 
 // answered reports whether the check under way has ended, for which it waits up to limit.

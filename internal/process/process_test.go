@@ -157,8 +157,8 @@ func TestStartWithoutDescriptors(t *testing.T) {
 
 // TestReap is not parallel: it buries whoever dies.
 func TestReap(t *testing.T) {
-	if pid, _, ok := Reap(); ok {
-		t.Fatalf("%d has died, and nobody was started", pid)
+	for ok := true; ok; { // what other tests have left
+		_, _, ok = Reap()
 	}
 	want := map[int]int{}
 	for status := range 3 {

@@ -99,7 +99,7 @@ func forkError(err error) error {
 	case err == nil:
 		return nil
 	case isFork(err):
-		return fmt.Errorf("%w: %w", ErrFork, err)
+		return fmt.Errorf("%w: %w%s", ErrFork, err, LimitHint(err))
 	}
 	return fmt.Errorf("start a process: %w", err)
 }

@@ -26,42 +26,11 @@ func startTrampoline(spec Spec) (int, error) {
 	return pid, forkError(err)
 }
 
-// fileCheck is this executable, started to see whether the file systems of a program answer: it
-// looks at the program and its directory as an exec would, and ends. What hangs is only itself.
-const fileCheck = "start_server: check"
-
-func startFileCheck(spec Spec, answer uintptr) (int, error) {
-	self, err := Self()
-	if err != nil {
-		return 0, err
-	}
-	return StartAs(self, Spec{
-		Args:       []string{fileCheck, spec.Dir, spec.Args[0]},
-		Env:        spec.Env,
-		Files:      []uintptr{Closed, answer, Closed},
-		Credential: spec.Credential, // the environment is that of the worker, and must not act on a process of root
-	})
-}
-
 // init, not a call in main: whoever imports the superdaemon as a package has
 // the trampoline in his executable as well.
 func init() {
 	if len(os.Args) >= 3 && os.Args[0] == trampoline {
 		execTarget(os.Args[1], os.Args[2:])
-	}
-	if len(os.Args) == 3 && os.Args[0] == fileCheck {
-		checkFiles(os.Args[1], os.Args[2], os.Environ())
-		os.Exit(0)
-	}
-}
-
-func checkFiles(dir, program string, env []string) {
-	if dir != "" && os.Chdir(dir) != nil {
-		return
-	}
-	file := lookPath(program, "", env)
-	for range maxInterpreters {
-		file = interpreter(file)
 	}
 }
 

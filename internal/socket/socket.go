@@ -19,6 +19,7 @@ import (
 
 	"github.com/start-server/start-server/internal/account"
 	"github.com/start-server/start-server/internal/portspec"
+	"github.com/start-server/start-server/internal/process"
 )
 
 // DefaultBacklog is SOMAXCONN of the C library; the kernel cuts what is more
@@ -48,7 +49,7 @@ func OpenPort(p portspec.Port, backlog int) (*Socket, error) {
 	}
 	fd, err := newSocket(family, kind)
 	if err != nil {
-		return nil, fmt.Errorf("make a socket for %s: %w", p.Key, err)
+		return nil, fmt.Errorf("make a socket for %s: %w%s", p.Key, err, process.LimitHint(err))
 	}
 	if err := bindAndListen(fd, kind, addr, backlog); err != nil {
 		unix.Close(fd)
@@ -170,7 +171,7 @@ func OpenPath(path string, backlog int, access Access, removing func(path string
 	}
 	fd, err := newSocket(unix.AF_UNIX, unix.SOCK_STREAM)
 	if err != nil {
-		return nil, fmt.Errorf("make a socket for %q: %w", path, err)
+		return nil, fmt.Errorf("make a socket for %q: %w%s", path, err, process.LimitHint(err))
 	}
 	if err := bindPath(fd, path, access.Mode); err != nil {
 		unix.Close(fd)
