@@ -37,8 +37,8 @@ type socketOptions struct {
 	Paths   []string `long:"path" unquote:"false" value-name:"PATH" description:"listen on a unix socket, created with mode 0777. Repeatable (default: none)"`
 	Backlog int      `long:"backlog" value-name:"SIZE" description:"how many connections can wait to be accepted (default: SOMAXCONN)"`
 
-	PathMode  string `long:"path-mode" no-abbrev:"yes" unquote:"false" value-name:"MODE" description:"permissions of the unix sockets, in octal (default: 0777)"`
-	PathOwner string `long:"path-owner" no-abbrev:"yes" unquote:"false" value-name:"USER" description:"owner of the unix sockets: USER, USER:GROUP or :GROUP, by name or number (default: unchanged)"`
+	PathMode  *string `long:"path-mode" no-abbrev:"yes" unquote:"false" value-name:"MODE" description:"permissions of the unix sockets, in octal (default: 0777)"`
+	PathOwner *string `long:"path-owner" no-abbrev:"yes" unquote:"false" value-name:"USER" description:"owner of the unix sockets: USER, USER:GROUP or :GROUP, by name or number (default: unchanged)"`
 }
 
 type workerOptions struct {
@@ -53,7 +53,7 @@ type workerOptions struct {
 	MaxAttempts         *int       `long:"max-attempts" no-abbrev:"yes" value-name:"COUNT" description:"give up a restart after this many failed attempts in a row, and keep the old workers; give up a first start likewise, with exit status 1 (default: never)"`
 	StopFirst           bool       `long:"stop-first" no-abbrev:"yes" description:"stop the old workers before starting a new one; connections wait meanwhile"`
 	StopDelay           *int       `long:"stop-delay" no-abbrev:"yes" value-name:"SECONDS" description:"stop workers this many seconds after a TERM, INT or QUIT; a second one stops them at once (default: 0)"`
-	User                string     `long:"user" no-abbrev:"yes" unquote:"false" value-name:"USER" description:"run the program as this USER or USER:GROUP, by name or number; requires root (default: unchanged)"`
+	User                *string    `long:"user" no-abbrev:"yes" unquote:"false" value-name:"USER" description:"run the program as this USER or USER:GROUP, by name or number; requires root (default: unchanged)"`
 }
 
 type fileOptions struct {
@@ -143,15 +143,16 @@ func (o options) config(program []string) (starter.Config, error) {
 	c.PIDFile, c.StatusFile, c.EnvDir = o.Files.PIDFile, o.Files.StatusFile, o.Files.EnvDir
 	c.StatusJSON, c.Version = o.Files.StatusJSON, version
 	c.LogFile, c.Daemonize = o.Files.LogFile, o.Files.Daemonize
-	c.PathMode, c.PathOwner = o.Sockets.PathMode, o.Sockets.PathOwner
 	c.SocketActivation = o.Readiness.SocketActivation
-	var err error
-	c.ReadyTimeout, err = timeout("ready-timeout", o.Readiness.ReadyTimeout)
-	return c, errors.Join(err, o.Workers.apply(&c))
+	var errs [3]error
+	c.PathMode, errs[0] = notEmpty("path-mode", o.Sockets.PathMode)
+	c.PathOwner, errs[1] = notEmpty("path-owner", o.Sockets.PathOwner)
+	c.ReadyTimeout, errs[2] = timeout("ready-timeout", o.Readiness.ReadyTimeout)
+	return c, errors.Join(errors.Join(errs[:]...), o.Workers.apply(&c))
 }
 
 func (o workerOptions) apply(c *starter.Config) error {
-	c.Dir, c.User, c.StopFirst = o.Dir, o.User, o.StopFirst
+	c.Dir, c.StopFirst = o.Dir, o.StopFirst
 	c.Interval = *duration(&o.Interval)
 	if isTrue(string(o.SignalOnHUP)) {
 		c.SignalOnHUP = string(o.SignalOnHUP)
@@ -162,14 +163,15 @@ func (o workerOptions) apply(c *starter.Config) error {
 	c.AutoRestart = o.AutoRestart
 	c.AutoRestartInterval = duration(o.AutoRestartInterval)
 	c.KillOldDelay = duration(o.KillOldDelay)
-	var errs [2]error
-	c.KillTimeout, errs[0] = timeout("kill-timeout", o.KillTimeout)
+	var errs [3]error
+	c.User, errs[0] = notEmpty("user", o.User)
+	c.KillTimeout, errs[1] = timeout("kill-timeout", o.KillTimeout)
 	if o.StopDelay != nil {
 		c.StopDelay = *duration(o.StopDelay)
 	}
 	if o.MaxAttempts != nil {
 		c.MaxAttempts = *o.MaxAttempts
-		errs[1] = atLeastOne("max-attempts", *o.MaxAttempts)
+		errs[2] = atLeastOne("max-attempts", *o.MaxAttempts)
 	}
 	return errors.Join(errs[:]...)
 }
@@ -194,6 +196,17 @@ func duration(seconds *int) *time.Duration {
 	}
 	d := time.Duration(max(math.MinInt32, min(*seconds, math.MaxInt32))) * time.Second
 	return &d
+}
+
+// notEmpty refuses a value such as that of --user "$APP_USER" with the variable not set.
+func notEmpty(name string, value *string) (string, error) {
+	if value == nil {
+		return "", nil
+	}
+	if *value == "" {
+		return "", fmt.Errorf("--%s=%q: must not be empty", name, *value)
+	}
+	return *value, nil
 }
 
 func timeout(name string, seconds *int) (time.Duration, error) {
