@@ -77,6 +77,7 @@ func sessions(text string) map[string][]typed {
 type shell struct {
 	t     *testing.T
 	stdin io.Writer
+	dir   string
 	exit  string // the file to which it writes the exit status of each command
 
 	mu     sync.Mutex
@@ -96,8 +97,12 @@ func newShell(t *testing.T, bin string) *shell {
 	link(t, "../../go.mod", filepath.Join(dir, "go.mod"))
 	link(t, "../../go.sum", filepath.Join(dir, "go.sum"))
 	link(t, filepath.Join(bin, "hello"), filepath.Join(dir, "app"))
+	if err := os.Mkdir(filepath.Join(dir, "build"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	link(t, filepath.Join(bin, "hello"), filepath.Join(dir, "build", "app"))
 
-	s := &shell{t: t, exit: filepath.Join(t.TempDir(), "exit")}
+	s := &shell{t: t, dir: dir, exit: filepath.Join(t.TempDir(), "exit")}
 	cmd := exec.Command(os.Args[0])
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), shellVariable+"=1", "PATH="+bin+":"+os.Getenv("PATH"))
@@ -144,6 +149,9 @@ func (s *shell) Write(p []byte) (int, error) {
 // them. Numbers do not matter.
 func (s *shell) run(c typed) {
 	s.t.Helper()
+	if strings.Contains(c.command, "--restart") { // a reader does not type it before the first worker has started
+		s.until("a status file", s.hasStatus)
+	}
 	if _, err := fmt.Fprintf(s.stdin, "%s\necho $? >%s\n", c.command, s.exit); err != nil {
 		s.t.Fatal(err)
 	}
@@ -160,6 +168,11 @@ func (s *shell) run(c typed) {
 	for _, line := range c.output {
 		s.until(fmt.Sprintf("%s prints %q", c.command, line), func() bool { return s.skipTo(line) })
 	}
+}
+
+func (s *shell) hasStatus() bool {
+	files, err := filepath.Glob(filepath.Join(s.dir, "*status"))
+	return err == nil && len(files) > 0
 }
 
 func (s *shell) until(what string, condition func() bool) {

@@ -28,6 +28,7 @@ func TestReadmeQuotes(t *testing.T) {
 	for _, quote := range []struct{ document, unit string }{
 		{"../../README.md", "app.service"},
 		{"README.md", "app.service"},
+		{"README.md", "notify.service"},
 		{"README.md", "app.socket"},
 	} {
 		unit := read(t, "../../internal/conformance/systemd/testdata/"+quote.unit)

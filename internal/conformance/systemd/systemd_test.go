@@ -309,6 +309,23 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 }
 
+// TestReloadBefore253 reloads as systemd did before Type=notify-reload: by a command that returns when the old worker is gone.
+func TestReloadBefore253(t *testing.T) {
+	start(t, "notify.service")
+	end := underLoad(t, app)
+	for generation := 2; generation <= 3; generation++ {
+		booted.run(t, "systemctl", "reload", "notify.service")
+		if a := get(t, app); a.generation != generation {
+			t.Errorf("after reload %d: answered by generation %d", generation-1, a.generation)
+		}
+	}
+	end()
+	stop(t, "notify.service")
+	if left, _ := filepath.Glob(booted.path("/run/app/*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 func TestReloadReturnsWhenReady(t *testing.T) {
 	start(t, "app.service")
 	end := underLoad(t, app)
