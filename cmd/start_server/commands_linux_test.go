@@ -33,7 +33,7 @@ func TestReadmeCommands(t *testing.T) {
 		for title, commands := range sessions(read(t, document)) {
 			t.Run(document+"/"+title, func(t *testing.T) {
 				t.Parallel()
-				s := newShell(t, bin)
+				s := newSession(t, bin)
 				for _, c := range commands {
 					s.run(c)
 				}
@@ -73,8 +73,8 @@ func sessions(text string) map[string][]typed {
 	return found
 }
 
-// shell is a shell that reads commands from a pipe.
-type shell struct {
+// session is a shell that reads commands from a pipe.
+type session struct {
 	t     *testing.T
 	stdin io.Writer
 	dir   string
@@ -86,7 +86,7 @@ type shell struct {
 
 const shellVariable = "START_SERVER_TEST_SHELL"
 
-func newShell(t *testing.T, bin string) *shell {
+func newSession(t *testing.T, bin string) *session {
 	dir := t.TempDir()
 	for _, name := range []string{"cmd", "internal", "listener", "starter", "testdata"} {
 		if err := os.CopyFS(filepath.Join(dir, name), os.DirFS("../../"+name)); err != nil {
@@ -102,7 +102,7 @@ func newShell(t *testing.T, bin string) *shell {
 	}
 	link(t, filepath.Join(bin, "hello"), filepath.Join(dir, "build", "app"))
 
-	s := &shell{t: t, dir: dir, exit: filepath.Join(t.TempDir(), "exit")}
+	s := &session{t: t, dir: dir, exit: filepath.Join(t.TempDir(), "exit")}
 	cmd := exec.Command(os.Args[0])
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), shellVariable+"=1", "PATH="+bin+":"+os.Getenv("PATH"))
@@ -139,7 +139,7 @@ func link(t *testing.T, file, name string) {
 	}
 }
 
-func (s *shell) Write(p []byte) (int, error) {
+func (s *session) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.output.Write(p)
@@ -147,7 +147,7 @@ func (s *shell) Write(p []byte) (int, error) {
 
 // run types a command, and waits until it has succeeded and printed its output: each line in order, others may be between
 // them. Numbers do not matter.
-func (s *shell) run(c typed) {
+func (s *session) run(c typed) {
 	s.t.Helper()
 	if strings.Contains(c.command, "--restart") { // a reader does not type it before the first worker has started
 		s.until("a status file", s.hasStatus)
@@ -170,12 +170,12 @@ func (s *shell) run(c typed) {
 	}
 }
 
-func (s *shell) hasStatus() bool {
+func (s *session) hasStatus() bool {
 	files, err := filepath.Glob(filepath.Join(s.dir, "*status"))
 	return err == nil && len(files) > 0
 }
 
-func (s *shell) until(what string, condition func() bool) {
+func (s *session) until(what string, condition func() bool) {
 	s.t.Helper()
 	for end := time.Now().Add(2 * patience); !condition(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -184,7 +184,7 @@ func (s *shell) until(what string, condition func() bool) {
 	}
 }
 
-func (s *shell) text() string {
+func (s *session) text() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.output.String()
@@ -193,7 +193,7 @@ func (s *shell) text() string {
 var number = regexp.MustCompile(`\d+`)
 
 // skipTo drops the output up to and including a line that is like the wanted one.
-func (s *shell) skipTo(want string) bool {
+func (s *session) skipTo(want string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	text := s.output.String()
