@@ -400,6 +400,33 @@ func TestDynamicUser(t *testing.T) {
 	}
 }
 
+// TestAlone: --stop-first, --stop-delay and --user. A reload loses no request, and a stop is announced
+// before workers stop serving.
+func TestAlone(t *testing.T) {
+	start(t, "alone.service")
+	end := underLoad(t, app)
+	for generation := 2; generation <= 4; generation++ {
+		booted.run(t, "systemctl", "reload", "alone.service")
+		if a := get(t, app); a.generation != generation || a.uid != 1 {
+			t.Errorf("after reload %d: answered by generation %d of user %d", generation-1, a.generation, a.uid)
+		}
+		if n := len(processes()); n != 2 {
+			t.Errorf("after reload %d: %d processes: %v", generation-1, n, processes())
+		}
+	}
+	end()
+	began := time.Now()
+	booted.run(t, "systemctl", "stop", "--no-block", "alone.service")
+	eventually(t, "the stop", func() bool { return property(t, "alone.service", "ActiveState") == "deactivating" })
+	if a := get(t, app); a.generation != 4 {
+		t.Errorf("during the delay: answered by generation %d", a.generation)
+	}
+	stop(t, "alone.service")
+	if took := time.Since(began); took < 3*time.Second {
+		t.Errorf("stopped after %v", took)
+	}
+}
+
 func TestWatchdog(t *testing.T) {
 	folder := booted.path("/run/systemd/system/dynamic.service.d")
 	if err := os.MkdirAll(folder, 0o755); err != nil {
