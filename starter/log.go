@@ -74,6 +74,9 @@ func openLog(value string, env []string, detached bool, wake func()) (*log, erro
 // use makes the log the standard output and error of this process, after what was printed before has
 // been written where it went until now.
 func (l *log) use() error {
+	if l.command == nil && l.fd < 0 {
+		return nil
+	}
 	l.drain(logFarewell)
 	switch {
 	case l.command != nil:

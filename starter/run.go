@@ -59,8 +59,8 @@ func Run(ctx context.Context, c Config) error {
 	if c.Daemonize && !detached && previous == nil {
 		return daemon.Detach()
 	}
-	process.ReserveThreads() // before there is anything to leave behind
 	d := newSuperdaemon(c)
+	process.ReserveThreads() // before there is anything to leave behind
 	if previous != nil {
 		d.resume(previous)
 	} else if err := d.open(ctx, detached); err != nil {
@@ -72,9 +72,16 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	parent.NotifyReady()
+	go d.catchRest() // when the first worker was started
 	d.loop.run(ctx)
 	d.close()
 	return d.loop.failure
+}
+
+// catchRest catches the signals that can wait, and has the loop look for a child that died before.
+func (d *superdaemon) catchRest() {
+	signals.CatchRest()
+	d.loop.wakeUp()
 }
 
 // open binds everything and writes the files. What fails here is reported on the standard error

@@ -2,10 +2,9 @@ package process
 
 import "runtime"
 
-// spareThreads is how many threads the superdaemon may need at once, besides those that execute Go
-// code: one that waits for signals, one that has signals delivered, one that creates threads, and
-// system calls that take long.
-const spareThreads = 8
+// spareThreads is how many threads may be in system calls that take long, while another one
+// executes Go code: the loop's own, the log's, the status file's and some to spare.
+const spareThreads = 5
 
 // ReserveThreads creates every thread that this process will need. The Go runtime creates one when
 // all others are busy, and aborts the process if it cannot (a full pids cgroup, RLIMIT_NPROC). A
@@ -24,5 +23,7 @@ func ReserveThreads() {
 	for range count {
 		<-arrived
 	}
+	release <- struct{}{}
+	runtime.Gosched() // now one of them is at hand, and the others are freed when there is time
 	close(release)
 }

@@ -2,12 +2,20 @@
 
 package signals
 
-import "os/signal"
+import (
+	"os/signal"
+	"syscall"
+)
 
 // IgnoreAll ignores every signal that could end the process, for an exec. A signal that arrives
 // at this very moment may be lost. The function that it returns puts all back.
 func IgnoreAll() (restore func()) {
 	settle()
 	signal.Ignore(ending()...)
-	return notifyAll
+	return func() {
+		signal.Notify(received.HUP, syscall.SIGHUP)
+		signal.Notify(received.Stop, stop...)
+		signal.Notify(received.Upgrade, syscall.SIGUSR2)
+		CatchRest()
+	}
 }

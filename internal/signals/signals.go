@@ -44,26 +44,27 @@ func ending() []os.Signal {
 func init() {
 	if os.Getenv(Variable) != "" {
 		Catch()
+		CatchRest()
 	}
 }
 
-// Catch returns the channels, after which no signal ends the process any more,
-// but KILL and those of a crash.
+// Catch returns the channels, after which no signal that has a meaning ends the process any more. It
+// catches those that must not be missed before the first worker is started; each takes some 30 µs.
 func Catch() Channels {
 	if received.HUP == nil {
 		received = NewChannels()
-		notifyAll()
+		signal.Notify(received.Stop, syscall.SIGTERM) // the one that matters most
+		signal.Notify(received.HUP, syscall.SIGHUP)
+		signal.Notify(received.Stop, stop...)
+		signal.Notify(received.Upgrade, syscall.SIGUSR2)
 		signal.Ignore(syscall.SIGPIPE) // and workers inherit that (Server::Starter 0.35)
 	}
 	return received
 }
 
-// notifyAll begins with those that matter most: it takes some microseconds for each.
-func notifyAll() {
-	signal.Notify(received.Stop, syscall.SIGTERM)
-	signal.Notify(received.HUP, syscall.SIGHUP)
-	signal.Notify(received.Stop, stop...)
-	signal.Notify(received.Upgrade, syscall.SIGUSR2)
+// CatchRest catches the others, after which none ends the process any more, but KILL and those of a
+// crash. A child may have ended before SIGCHLD was caught.
+func CatchRest() {
 	signal.Notify(received.Child, syscall.SIGCHLD)
 	signal.Notify(received.Stray, stray...)
 	if os.Getenv("WATCHDOG_USEC") == "" { // a service manager's watchdog means it (sd_watchdog_enabled(3))

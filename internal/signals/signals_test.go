@@ -31,8 +31,14 @@ func take(t *testing.T, from chan os.Signal, want syscall.Signal) {
 	}
 }
 
-func TestCatch(t *testing.T) {
+func catchAll() Channels {
 	c := Catch()
+	CatchRest()
+	return c
+}
+
+func TestCatch(t *testing.T) {
+	c := catchAll()
 	if again := Catch(); again != c {
 		t.Error("caught twice, in other channels")
 	}
@@ -53,7 +59,7 @@ func TestCatch(t *testing.T) {
 
 // TestCrowd: a storm of one kind crowds out no other, and is as good as one.
 func TestCrowd(t *testing.T) {
-	c := Catch()
+	c := catchAll()
 	for range 1000 {
 		raise(t, syscall.SIGHUP, syscall.SIGUSR1)
 	}
@@ -65,7 +71,7 @@ func TestCrowd(t *testing.T) {
 }
 
 func TestDrain(t *testing.T) {
-	c := Catch()
+	c := catchAll()
 	raise(t, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1)
 	want := []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM}
 	var got []syscall.Signal
@@ -82,7 +88,7 @@ func TestDrain(t *testing.T) {
 
 // TestIgnoreAll: what came before is there, what comes meanwhile ends nobody, what comes later is caught again.
 func TestIgnoreAll(t *testing.T) {
-	c := Catch()
+	c := catchAll()
 	for range 20 {
 		raise(t, syscall.SIGTERM)
 		for end := time.Now().Add(20 * time.Second); len(c.Stop) == 0 && time.Now().Before(end); {
