@@ -11,6 +11,7 @@ import (
 
 	"github.com/start-server/start-server/internal/account"
 	"github.com/start-server/start-server/internal/envdir"
+	"github.com/start-server/start-server/internal/process"
 )
 
 // These stand for options, and steer the superdaemon from the envdir as well
@@ -38,6 +39,7 @@ var managerEnv = []string{
 type environment struct {
 	base     map[string]string // the superdaemon's own, and its options
 	dir      string            // the envdir, "" for none
+	files    process.FileCheck // of dir
 	settings settings          // as they were read last
 	warned   string            // the latest complaint about them
 	report   func(line string)
@@ -67,19 +69,22 @@ func newEnvironment(c Config, environ []string) *environment {
 
 // forWorker returns the variables of the next worker, and those that override them. It runs as user, or
 // as the user of the superdaemon if that is nil. again means that a worker has started before: from
-// then on the original passes the default interval as well.
-func (e *environment) forWorker(user *account.User, again bool) (vars, overrides map[string]string) {
+// then on the original passes the default interval as well. An error means that the envdir hangs.
+func (e *environment) forWorker(user *account.User, again bool) (vars, overrides map[string]string, err error) {
 	base := e.base
 	if user != nil {
 		base = maps.Clone(base)
 		setLogin(base, *user)
 	}
-	vars, _ = e.read(base) // errors were reported when the settings were read
+	vars, err = e.read(base)
+	if errors.Is(err, process.ErrNotAnswering) { // other errors were reported when the settings were read
+		return nil, nil, err
+	}
 	overrides = map[string]string{}
 	if e.settings.autoRestart && again && !isTrue(vars[autoRestartIntervalVariable]) {
 		overrides[autoRestartIntervalVariable] = seconds(defaultAutoRestartInterval)
 	}
-	return vars, overrides
+	return vars, overrides, nil
 }
 
 // setLogin sets the variables that describe a user, as systemd.exec(5) does for User=. A user that has
@@ -125,6 +130,9 @@ func (e *environment) read(base map[string]string) (map[string]string, error) {
 	if e.dir == "" {
 		return base, nil
 	}
+	if err := e.files.Dir(e.dir); err != nil {
+		return base, fmt.Errorf("read envdir %w", err)
+	}
 	vars := maps.Clone(base)
 	files, errs := envdir.Read(e.dir)
 	maps.Copy(vars, files)
@@ -135,6 +143,9 @@ func (e *environment) read(base map[string]string) (map[string]string, error) {
 // for which the default holds.
 func (e *environment) readSettings() (settings, error) {
 	vars, err := e.read(e.base)
+	if errors.Is(err, process.ErrNotAnswering) {
+		return e.settings, err
+	}
 	on := isTrue(vars[autoRestartVariable])
 	interval, err1 := e.seconds(vars, autoRestartIntervalVariable, defaultAutoRestartInterval)
 	if interval == 0 { // ||= in the original

@@ -44,7 +44,7 @@ func TestLogin(t *testing.T) {
 	given := []string{"A=1", "HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/bash"}
 	e := newEnvironment(c, given)
 	login := func(user *account.User) []string {
-		vars, overrides := e.forWorker(user, false)
+		vars, overrides, _ := e.forWorker(user, false)
 		return slices.DeleteFunc(encode(vars, overrides), func(word string) bool { return strings.HasPrefix(word, "ENVDIR=") })
 	}
 	app := &account.User{UID: 5, GID: 5, Name: "app", Home: "/srv/app", Shell: "/bin/sh"}

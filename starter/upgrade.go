@@ -38,7 +38,7 @@ const probeTimeout = 10 * time.Second
 // upgrader answers USR2.
 type upgrader struct {
 	executable string // the file that replaces this process
-	launcher   process.Launcher
+	files      process.FileCheck
 	probe      *probe               // nil unless a candidate is being checked
 	save       func() *upgradeState // the state at this moment
 	exec       func() error         // becomes the executable; returns only if that fails
@@ -156,7 +156,7 @@ func (u *upgrader) runPending() time.Duration {
 
 // stat describes the executable, unless its file system hangs.
 func (u *upgrader) stat() (os.FileInfo, error) {
-	if err := u.launcher.Check(process.Spec{Args: []string{u.executable}}); err != nil {
+	if err := u.files.Program(process.Spec{Args: []string{u.executable}}); err != nil {
 		return nil, err
 	}
 	return os.Stat(u.executable)

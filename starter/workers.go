@@ -23,7 +23,7 @@ type workers struct {
 	config      Config
 	environment *environment
 	sockets     *sockets
-	launcher    process.Launcher
+	files       process.FileCheck
 
 	receivers map[int]*sdnotify.Receiver // by the pid of the worker
 	notices   chan notice
@@ -46,7 +46,10 @@ func (w *workers) start(generation int, again bool) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	vars, overrides := w.environment.forWorker(user, again)
+	vars, overrides, err := w.environment.forWorker(user, again)
+	if err != nil {
+		return 0, err
+	}
 	files := w.sockets.handOn(overrides)
 	overrides["SERVER_STARTER_GENERATION"] = strconv.Itoa(generation)
 	var receiver *sdnotify.Receiver
@@ -57,7 +60,7 @@ func (w *workers) start(generation int, again bool) (int, error) {
 		}
 		overrides["NOTIFY_SOCKET"] = receiver.Address()
 	}
-	pid, err := w.launcher.Start(process.Spec{
+	pid, err := w.files.Start(process.Spec{
 		Args:         w.config.Program,
 		Env:          encode(vars, overrides),
 		Dir:          w.config.Dir,

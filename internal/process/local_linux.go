@@ -21,7 +21,7 @@ const resolveCached = 0x20
 // isLocalFile reports whether the kernel knows what is at path without asking a file system, and
 // that it is on a local one. exists is false if the kernel knows that there is nothing. Linux before
 // 5.12 cannot tell: there everything is taken for local.
-func (l *Launcher) isLocalFile(path string) (ok, exists bool) {
+func (c *FileCheck) isLocalFile(path string) (ok, exists bool) {
 	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC,
 		Resolve: resolveCached,
@@ -42,13 +42,13 @@ func (l *Launcher) isLocalFile(path string) (ok, exists bool) {
 		return false, true
 	}
 	mount := mountKey{st.Mnt_id, st.Dev_major, st.Dev_minor}
-	local, known := l.local[mount]
+	local, known := c.local[mount]
 	if !known {
 		local = isLocalMount(mount.id)
-		if l.local == nil || len(l.local) > 100 {
-			l.local = map[mountKey]bool{}
+		if c.local == nil || len(c.local) > 100 {
+			c.local = map[mountKey]bool{}
 		}
-		l.local[mount] = local
+		c.local[mount] = local
 	}
 	return local, true
 }

@@ -4,12 +4,12 @@ import "testing"
 
 func TestIsLocalFile(t *testing.T) {
 	t.Parallel()
-	l := Launcher{}
+	c := FileCheck{}
 	_, _ = interpreter("/proc/self/status"), isRegular("/no/such") // now they are in the cache
-	if ok, exists := l.isLocalFile("/proc/self/status"); ok && exists {
+	if ok, exists := c.isLocalFile("/proc/self/status"); ok && exists {
 		t.Error("/proc is taken for a disk")
 	}
-	if ok, exists := l.isLocalFile("/no/such"); !ok || exists {
+	if ok, exists := c.isLocalFile("/no/such"); !ok || exists {
 		t.Errorf("/no/such: %v, %v; want true, false", ok, exists)
 	}
 	if isLocalMount(1 << 40) {

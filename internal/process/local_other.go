@@ -5,4 +5,4 @@ package process
 type mountKey struct{}
 
 // isLocalFile takes every file for local: only Linux can tell.
-func (l *Launcher) isLocalFile(path string) (ok, exists bool) { return true, true }
+func (c *FileCheck) isLocalFile(path string) (ok, exists bool) { return true, true }
