@@ -69,7 +69,7 @@ func TestMain(m *testing.M) {
 	}
 	dir, err := os.MkdirTemp("/tmp", "same")
 	if err == nil {
-		err = build(dir)
+		err = errors.Join(os.Chmod(dir, 0o755), build(dir)) // some scripts run as another user
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -112,7 +112,7 @@ func TestCheckNeeds(t *testing.T) {
 func build(dir string) error {
 	original, ours = filepath.Join(dir, "original"), filepath.Join(dir, "ours")
 	for binDir, program := range map[string]string{original: *originalFlag, ours: *oursFlag} {
-		args := []string{"build", "-o", binDir + "/", "../../testdata/worker", "../../testdata/hello"}
+		args := []string{"build", "-o", binDir + "/", "../../testdata/worker", "../../testdata/hello", "../../testdata/hangfs"}
 		if program == "" {
 			args = append(args, "../../cmd/start_server")
 		}

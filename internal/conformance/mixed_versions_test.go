@@ -45,7 +45,8 @@ func TestMixedVersions(t *testing.T) {
 	}
 }
 
-// TestMigration puts one superdaemon in the place of the other, with the same unix path, pid file and status file.
+// TestMigration puts one superdaemon in the place of the other, with the same unix path, pid file and status file. After
+// a KILL ours takes over the socket from the worker that is left, and the original makes a new one.
 func TestMigration(t *testing.T) {
 	for _, m := range []struct{ name, before, after, signal string }{
 		{"the original is stopped and ours started", original, ours, "TERM"},
@@ -62,19 +63,28 @@ func TestMigration(t *testing.T) {
 			before.signal(m.signal)
 			<-before.exited
 
+			takenOver := m.signal == "KILL" && m.after == ours
+			generation := 1
+			if takenOver {
+				generation = 2
+			}
 			after := newSuperdaemon(t, m.after, dir)
 			after.start("--path=app.sock", "--", "worker", "--report=report")
-			after.waitMatch("report/1.env", "SERVER_STARTER_PORT=app.sock=")
-			after.waitStatus(`\A1:\d+\n\z`)
+			after.waitMatch(fmt.Sprintf("report/%d.env", generation), "SERVER_STARTER_PORT=app.sock=")
+			after.waitStatus(fmt.Sprintf(`\A%d:\d+\n\z`, generation))
 			if got, want := after.read("pid"), fmt.Sprintln(after.cmd.Process.Pid); got != want {
 				t.Errorf("pid file: %q, want %q", got, want)
 			}
-			removed := strings.Contains(after.read("log"), "removing existing socket file:app.sock")
-			if removed != (m.signal == "KILL") {
-				t.Errorf("log:\n%s", after.read("log"))
+			log := after.read("log")
+			if got := strings.Contains(log, "taking over socket app.sock"); got != takenOver {
+				t.Errorf("socket taken over: %v, want %v; log:\n%s", got, takenOver, log)
+			}
+			removed := m.signal == "KILL" && !takenOver
+			if got := strings.Contains(log, "removing existing socket file:app.sock"); got != removed {
+				t.Errorf("socket file removed: %v, want %v; log:\n%s", got, removed, log)
 			}
 			after.signal("HUP")
-			after.waitStatus(`\A2:\d+\n\z`)
+			after.waitStatus(fmt.Sprintf(`\A%d:\d+\n\z`, generation+1))
 			after.stop()
 		})
 	}

@@ -17,8 +17,9 @@
 //	                                a HUP works; no zombies; no more descriptors and memory than at the first check
 //
 // The condition [root] holds for the superuser, [long] with the flag -long, [namespaces] if mount and pid namespaces can
-// be made, [fuse] if a file system can be mounted that is a process (testdata/hangfs). A command that waits fails after $TIMEOUT (20s) and shows what it found instead. Programs get PATH, HOME,
-// WORK, TMPDIR and the variables that $PASSENV lists. A script that leaves a process behind fails.
+// be made, [fuse] if a file system can be mounted that is a process (testdata/hangfs). A command that waits fails after
+// $TIMEOUT (20s) and shows what it found instead. Programs get PATH, HOME, WORK, TMPDIR and the variables that $PASSENV
+// lists. A script that leaves a process behind fails.
 //
 // ReadHeader describes the marks in the comment that a script begins with.
 package scripttest
