@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
-	"reflect"
 	"regexp"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/start-server/start-server/internal/getopt"
 )
 
 // TestManual sees that --help and the man page have every option and no other.
@@ -35,9 +32,9 @@ func TestManual(t *testing.T) {
 }
 
 func optionNames() (names []string) {
-	eachOption(reflect.ValueOf(&options{}).Elem(), func(o getopt.Option, _ reflect.StructField, _ reflect.Value) {
+	for _, o := range getoptOptions() {
 		names = append(names, o.Name)
-	})
+	}
 	slices.Sort(names)
 	return names
 }

@@ -9,8 +9,6 @@ import (
 	"math"
 	"os"
 	"reflect"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jessevdk/go-flags"
@@ -83,12 +81,14 @@ type aboutOptions struct {
 	Version bool `long:"version" description:"print the version and exit"`
 }
 
-// eachOption calls f with each option and the field that holds its value.
-func eachOption(section reflect.Value, f func(o getopt.Option, field reflect.StructField, value reflect.Value)) {
-	for i := range section.NumField() {
-		field, value := section.Type().Field(i), section.Field(i)
-		if value.Kind() == reflect.Struct {
-			eachOption(value, f)
+// getoptOptions are the same options as the original's parser sees them.
+func getoptOptions() []getopt.Option { return getoptFields(reflect.TypeFor[options]()) }
+
+func getoptFields(t reflect.Type) (list []getopt.Option) {
+	for i := range t.NumField() {
+		field := t.Field(i)
+		if field.Type.Kind() == reflect.Struct {
+			list = append(list, getoptFields(field.Type)...)
 			continue
 		}
 		kind := getopt.String
@@ -98,62 +98,31 @@ func eachOption(section reflect.Value, f func(o getopt.Option, field reflect.Str
 		case reflect.TypeFor[int](), reflect.TypeFor[*int]():
 			kind = getopt.Integer
 		}
-		o := getopt.Option{Name: field.Tag.Get("long"), Kind: kind, NoAbbrev: field.Tag.Get("no-abbrev") != ""}
-		f(o, field, value)
+		list = append(list, getopt.Option{Name: field.Tag.Get("long"), Kind: kind, NoAbbrev: field.Tag.Get("no-abbrev") != ""})
 	}
+	return list
 }
 
 // errUsage says that what was wrong with the command line was told.
 var errUsage = errors.New("usage")
 
-// parse reads the command line: getopt applies the rules of the original's parser. go-flags would
-// store the values as well, but that takes longer than all the rest of a start that is not a fork.
+// parse reads the command line: getopt applies the rules of the original's parser, go-flags
+// stores the values.
 func parse(argv []string, stderr io.Writer) (o options, program []string, err error) {
-	var list []getopt.Option
-	fields := map[string]reflect.Value{}
-	eachOption(reflect.ValueOf(&o).Elem(), func(option getopt.Option, field reflect.StructField, value reflect.Value) {
-		list, fields[option.Name] = append(list, option), value
-		if text, ok := field.Tag.Lookup("default"); ok {
-			store(value, text)
-		}
-	})
-	words, program, complaints := getopt.Parse(list, argv)
+	words, program, complaints := getopt.Parse(getoptOptions(), argv)
 	for _, complaint := range complaints {
 		fmt.Fprintln(stderr, complaint)
 	}
 	if len(complaints) > 0 {
 		return o, nil, errUsage
 	}
-	for _, word := range words {
-		name, text, _ := strings.Cut(strings.TrimPrefix(word, "--"), "=")
-		store(fields[name], text)
+	parser, err := newParser(&o)
+	if err == nil {
+		_, err = parser.ParseArgs(words)
 	}
-	return o, program, nil
+	return o, program, err
 }
 
-// store sets the field of an option to a value, which getopt has checked.
-func store(field reflect.Value, text string) {
-	switch field.Kind() {
-	case reflect.Bool:
-		field.SetBool(true)
-	case reflect.String:
-		field.SetString(text)
-	case reflect.Slice:
-		field.Set(reflect.Append(field, reflect.ValueOf(text)))
-	default:
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			panic(err) // getopt lets no other integers through
-		}
-		if field.Kind() == reflect.Pointer {
-			field.Set(reflect.ValueOf(&n))
-		} else {
-			field.SetInt(int64(n))
-		}
-	}
-}
-
-// newParser returns the parser of go-flags, which knows the options for --help and completion.
 func newParser(o *options) (*flags.Parser, error) {
 	parser := flags.NewNamedParser("start_server", flags.PassDoubleDash)
 	_, err := parser.AddGroup("Options", "", o)

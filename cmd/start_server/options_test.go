@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"io"
 	"os"
-	"reflect"
 	"strings"
 	"testing"
-
-	"github.com/start-server/start-server/internal/getopt"
 )
 
 // TestHelpFits sees that --help can be read in a terminal of 80 columns.
@@ -43,34 +40,6 @@ func TestNegativeWaits(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "--"+option+"=-") {
 				t.Errorf("--%s=%s: %v, want an error", option, value, err)
 			}
-		}
-	}
-}
-
-// TestParseAsGoFlags: the fields get the values that go-flags, which reads the same tags, gives them.
-func TestParseAsGoFlags(t *testing.T) {
-	var all []string
-	eachOption(reflect.ValueOf(&options{}).Elem(), func(o getopt.Option, _ reflect.StructField, _ reflect.Value) {
-		switch o.Kind {
-		case getopt.Flag:
-			all = append(all, "--"+o.Name)
-		case getopt.Integer:
-			all = append(all, "--"+o.Name+"=7", "--"+o.Name+"=-42")
-		default:
-			all = append(all, "--"+o.Name+"=a=b", "--"+o.Name+`="--"`)
-		}
-	})
-	for _, argv := range [][]string{nil, all} {
-		var want options
-		parser, err := newParser(&want)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := parser.ParseArgs(argv); err != nil {
-			t.Fatal(err)
-		}
-		if got, _, err := parse(argv, io.Discard); err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("parse(%q) = %+v, %v; want %+v", argv, got, err, want)
 		}
 	}
 }
