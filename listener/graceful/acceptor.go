@@ -22,9 +22,9 @@ const lastAccepted = 100 * time.Millisecond
 // is when everything that was accepted is known to the server.
 type acceptor struct {
 	net.Listener
-	begin, end sync.Once
-	accepting  chan struct{}
-	failed     chan struct{}
+	begin, end, close sync.Once
+	accepting         chan struct{}
+	failed            chan struct{}
 }
 
 func newAcceptor(l net.Listener) *acceptor {
@@ -38,6 +38,12 @@ func (a *acceptor) Accept() (net.Conn, error) {
 		a.ended()
 	}
 	return conn, err
+}
+
+// Close can be called by the group and by the server.
+func (a *acceptor) Close() (err error) {
+	a.close.Do(func() { err = a.Listener.Close() })
+	return err
 }
 
 // ended notes that Accept will not be called again.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/start-server/start-server/listener"
@@ -54,6 +55,7 @@ type Group struct {
 	err      error // of the first Add that failed
 	once     sync.Once
 	draining chan struct{}
+	closing  atomic.Bool // every HTTP answer from now on is the last of its connection
 }
 
 // server is what the group needs of a member. The methods are called in this order; abort and
@@ -180,6 +182,9 @@ func (g *Group) run(ctx context.Context, signals *signals) error {
 		go func() { ended <- m.serve() }()
 	}
 	failure := g.serveUntilStopped(ctx, signals, ended)
+	if g.DrainDelay <= 0 {
+		g.closing.Store(true) // before handlers that wait for the drain answer
+	}
 	close(g.drainingChannel())
 	if err := g.drain(signals); err != nil {
 		return errors.Join(failure, err)
@@ -287,6 +292,7 @@ func (g *Group) drainMembers(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}
+	g.closing.Store(true)
 	for _, m := range g.members {
 		m.stopAccepting()
 	}

@@ -20,8 +20,7 @@ type httpServer struct {
 	acceptors   []*acceptor
 	accept      func(net.Listener) error // srv.Serve or srv.ServeTLS
 	handler     http.Handler
-	last        atomic.Bool // every answer from now on is the last of its connection
-	http2       bool        // HTTP/2 connections are http2Conns, and end in their own way
+	http2       bool // HTTP/2 connections are http2Conns, and end in their own way
 	connections connections
 	onShutdown  shutdownFuncs
 	notOurs     atomic.Bool // the program has called Shutdown or Close
@@ -106,7 +105,6 @@ func (s *httpServer) beginDrain() {
 }
 
 func (s *httpServer) stopAccepting() {
-	s.last.Store(true)
 	for _, a := range s.acceptors {
 		a.Close()
 	}

@@ -41,7 +41,7 @@ func takeShutdownFuncs(srv *http.Server) []func() {
 	registered := (*[]func())(unsafe.Pointer(field.UnsafeAddr()))
 	taken := *registered
 	*registered = nil
-	return taken
+	return taken[:len(taken)-1] // all but the one from above
 }
 
 // closesHTTP2 reports whether f is the one that net/http or golang.org/x/net/http2 has registered

@@ -22,13 +22,13 @@ func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http1, ok := w.(http1Writer)
 	switch body := r.ContentLength != 0 && r.Header.Get("Upgrade") == ""; {
 	case !ok:
-		if s.last.Load() && !s.http2 {
+		if s.group.closing.Load() && !s.http2 {
 			w.Header().Set("Connection", "close") // over HTTP/2 net/http makes a GOAWAY of it
 		}
 		s.handler.ServeHTTP(w, r)
-	case body && !s.last.Load():
+	case body && !s.group.closing.Load():
 		s.handler.ServeHTTP(w, r)
-		if s.last.Load() {
+		if s.group.closing.Load() {
 			w.Header().Set("Connection", "close") // not too late for an answer without a header of its own
 		}
 	default:
@@ -61,7 +61,7 @@ type lastWriter struct {
 }
 
 func (w *lastWriter) announce() {
-	if w.server.last.Load() {
+	if w.server.group.closing.Load() {
 		w.Header().Set("Connection", "close")
 	}
 }
