@@ -21,7 +21,7 @@ func isActivated() bool {
 	return os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) && os.Getenv(listenFDs) != ""
 }
 
-// variable names the one that says what was handed down.
+// variable returns the name of the one that lists what was handed down.
 func variable() string {
 	if !IsUnderStartServer() && isActivated() {
 		return listenFDs

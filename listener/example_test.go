@@ -17,7 +17,7 @@ import (
 	"github.com/start-server/start-server/listener"
 )
 
-// An HTTP server that serves on everything that start_server was told to bind. Package graceful does this and stops
+// An HTTP server that serves on everything that start_server binds. Package graceful does this and stops
 // without losing a request.
 func Example_http() {
 	sockets, err := listener.ListenAll()
@@ -51,7 +51,7 @@ func Example_http() {
 
 // A server with a protocol of its own: on TERM it stops accepting and lets every connection that it has accepted end.
 func Example_tcp() {
-	l, err := listener.Listen("tcp", "127.0.0.1:0") // in earnest the address that start_server is given, ":7"
+	l, err := listener.Listen("tcp", "127.0.0.1:0") // ":7", the address that start_server is given
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func Example_tcp() {
 	// all connections have ended
 }
 
-// client stands for a client and then for start_server, which sends TERM.
+// client sends a word and then, in the place of start_server, TERM.
 func client(addr net.Addr) {
 	conn, err := net.Dial(addr.Network(), addr.String())
 	if err != nil {
@@ -131,7 +131,7 @@ func Example_udp() {
 	// every datagram was answered
 }
 
-// ask stands for a client and then for start_server, which sends TERM.
+// ask sends a datagram and then, in the place of start_server, TERM.
 func ask(addr net.Addr) {
 	conn, err := net.Dial(addr.Network(), addr.String())
 	if err != nil {

@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// ServerStarterEnvVarName names the variable in which start_server tells what it handed down: "key=descriptor", joined
+// ServerStarterEnvVarName is the name of the variable in which start_server lists what it handed down: "key=descriptor", joined
 // by semicolons (Server::Starter 0.35).
 const ServerStarterEnvVarName = "SERVER_STARTER_PORT"
 
-// ErrNoListeningTarget says that there is nothing to listen on: the program does not run under start_server, or
+// ErrNoListeningTarget means that there is nothing to listen on: the program does not run under start_server, or
 // start_server was given no socket of the kind.
 var ErrNoListeningTarget = errors.New("no listening target")
 
@@ -30,7 +30,7 @@ type Listener interface {
 // List is all that was handed down, in the order of the command line, ports first.
 type List []Listener
 
-// String is the value of SERVER_STARTER_PORT that says the same.
+// String returns the list as in SERVER_STARTER_PORT.
 func (l List) String() string {
 	entries := make([]string, len(l))
 	for i, target := range l {
@@ -39,10 +39,10 @@ func (l List) String() string {
 	return strings.Join(entries, ";")
 }
 
-// TCPListener is a socket given by --port. It may be a UDP socket: the variable does not say, and Listen fails then.
+// TCPListener is a socket given by --port. It may be a UDP socket: the variable does not show which, and Listen fails then.
 type TCPListener struct {
 	Addr string // host name or IP address as given, IPv6 without brackets; "0.0.0.0" for a bare port
-	Port int    // as given: 0 where the system was to choose
+	Port int    // as given: 0 if the system was to choose
 	fd   uintptr
 }
 
@@ -83,7 +83,7 @@ func GetPortsSpecification() string {
 	return os.Getenv(ServerStarterEnvVarName)
 }
 
-// Ports returns what SERVER_STARTER_PORT says. The error is [ErrNoListeningTarget] itself where that is not set or
+// Ports returns what SERVER_STARTER_PORT lists. The error is [ErrNoListeningTarget] itself if that is not set or
 // empty, else it quotes the entry that cannot be understood. The sockets are not looked at.
 func Ports() (List, error) {
 	return parse(GetPortsSpecification())

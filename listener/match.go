@@ -128,7 +128,7 @@ func ranking(network, address string) (func(candidate) int, error) {
 	}, nil
 }
 
-// rankAddr tells the same address from one that includes the wanted one, and that from one that is included in it.
+// rankAddr prefers the same address to one that includes the wanted one, and that to one that is included in it.
 func rankAddr(s socket, wanted netip.AddrPort) int {
 	if s.addr.Port() != wanted.Port() {
 		return 0

@@ -68,7 +68,7 @@ func splitPort(key string) (host, digits string, ok bool) {
 	return host, digits, err == nil && isHostName(addr.Zone())
 }
 
-// isHostName says whether s, which may be empty, has only letters, digits and what joins them.
+// isHostName reports whether s, which may be empty, has only letters, digits and what joins them.
 func isHostName(s string) bool {
 	for _, c := range []byte(s) {
 		letter := 'a' <= c|0x20 && c|0x20 <= 'z'

@@ -9,7 +9,7 @@ import (
 type socket struct {
 	network   string         // as package net calls it: tcp, udp, unix, unixgram, unixpacket
 	addr      netip.AddrPort // of tcp and udp
-	path      string         // of the others; empty where it is not bound
+	path      string         // of the others; empty if it is not bound
 	dual      bool           // bound to IPv6 and reached by IPv4 as well
 	listening bool
 }
@@ -25,7 +25,7 @@ func (s socket) String() string {
 	return s.network + " " + s.addr.String()
 }
 
-// serves says whether the socket is of the network, as for net.Listen.
+// serves reports whether the socket is of the network, as for net.Listen.
 func (s socket) serves(network string) bool {
 	switch network {
 	case s.network:
@@ -38,7 +38,7 @@ func (s socket) serves(network string) bool {
 	return false
 }
 
-// reaches says whether a socket bound to it can be reached by an address of that family.
+// reaches reports whether a socket bound to it can be reached by an address of that family.
 func (s socket) reaches(addr netip.Addr) bool {
 	return s.addr.Addr().Is4() == addr.Is4() || s.dual && addr.Is4()
 }

@@ -22,7 +22,7 @@ func inspect(fd uintptr) (socket, error) {
 	if err != nil {
 		return s, err
 	}
-	// Where the system does not tell whether a socket listens, the first Accept will.
+	// If the system does not report whether a socket listens, the first Accept will fail.
 	accepts, err := syscall.GetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_ACCEPTCONN)
 	s.listening = err != nil || accepts != 0
 

@@ -60,7 +60,7 @@ func (r *Result) blame(reason string, n int) {
 	r.Errors[reason] += n
 }
 
-// Run lets so many clients ask, each one request after the other, until ctx is done; requests under way are finished
+// Run lets a number of clients ask, each one request after the other, until ctx is done; requests under way are finished
 // first. With keepAlive a client stays on its connection until an answer says that it will be closed; without, it opens
 // one for each request. A kept connection that is closed without notice costs the request that is sent on it next.
 func Run(ctx context.Context, target Target, clients int, keepAlive bool) Result {

@@ -40,7 +40,7 @@ func start(ctx context.Context, binary string, r round, dir string) (*daemon, er
 		return nil, err
 	}
 	d.cmd.Stdout = write
-	// Ctrl-C is ours: the superdaemon is told to stop when the round is over.
+	// Ctrl-C is ours: the superdaemon is stopped when the round is over.
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err = d.cmd.Start()
 	write.Close()
@@ -58,7 +58,7 @@ func start(ctx context.Context, binary string, r round, dir string) (*daemon, er
 	return d, nil
 }
 
-// serving is what a worker says when it serves.
+// serving is what a worker reports when it serves.
 type serving struct {
 	generation, pid int
 	address         string
@@ -115,7 +115,7 @@ func (d *daemon) await(ctx context.Context, wanted func(line string) bool) error
 func (d *daemon) end() error {
 	d.cmd.Process.Signal(syscall.SIGTERM)
 	go func() {
-		for range d.lines { // lets the workers end that still have something to say
+		for range d.lines { // lets workers end that still have something to write
 		}
 	}()
 	timer := time.AfterFunc(patience, func() { d.cmd.Process.Kill() })

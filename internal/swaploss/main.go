@@ -1,6 +1,6 @@
 // Command swaploss counts the requests that are lost while one generation of a server is swapped for the next, again and
 // again, under clients that send one request after the other. It does so with a worker that uses package graceful and with one that does what
-// every textbook says, http.Server.Shutdown, and prints both. It fails if package graceful has lost any.
+// every textbook has, http.Server.Shutdown, and prints both. It fails if package graceful has lost any.
 //
 //	go run ./internal/swaploss [-start-server BINARY] [-clients 16] [-swaps 30] [-answers 200] [-pause 0]
 //

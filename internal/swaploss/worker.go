@@ -59,7 +59,7 @@ func serve(kind, protocol string, delay time.Duration) error {
 		return err
 	}
 	term := make(chan os.Signal, 1)
-	signal.Notify(term, syscall.SIGTERM) // before it says that it serves
+	signal.Notify(term, syscall.SIGTERM) // before it reports that it serves
 	fmt.Printf(servingLine+"\n", generation, os.Getpid(), listeners[0].Addr())
 
 	switch kind {

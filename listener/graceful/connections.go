@@ -93,7 +93,7 @@ func (c *connection) expired(now time.Time, grace time.Duration) bool {
 	return c.http2 != nil && c.http2.gone(now) && now.Sub(c.since) >= settle
 }
 
-// String says how many connections are in which state, and whose request has taken longest.
+// String counts the connections in each state, and names the client whose request has taken longest.
 func (c *connections) String() string {
 	var requests, idle int
 	var oldest net.Conn

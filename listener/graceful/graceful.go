@@ -23,7 +23,7 @@
 //     and what was given to [http.Server.RegisterOnShutdown] is run.
 //  2. It stops accepting. What waits in the socket's queue is for the next generation, which shares the socket.
 //  3. Every connection that was accepted is answered, including those whose request has not been read yet and kept-alive
-//     ones that get a further request. Each answer tells the client to close the connection (Connection: close, or GOAWAY
+//     ones that get a further request. Each answer asks the client to close the connection (Connection: close, or GOAWAY
 //     over HTTP/2). A kept-alive connection on which no request comes is closed 5 seconds after its last answer
 //     ([Group.Grace]); one that has been idle for longer is closed at once.
 //  4. It returns when no connection is left, hijacked ones like WebSockets included, and the functions have returned.
@@ -110,7 +110,7 @@ func listenAll() ([]net.Listener, error) {
 	return listeners, err
 }
 
-// loadCertificate does it before the server says that it is ready.
+// loadCertificate loads it before the server reports that it is ready.
 func loadCertificate(srv *http.Server, certFile, keyFile string) error {
 	config := &tls.Config{}
 	if srv.TLSConfig != nil {

@@ -140,7 +140,7 @@ func (c *client) wantClosed() {
 	}
 }
 
-// gate is a handler that tells when it is entered and answers when it is let.
+// gate is a handler that reports when it is entered and answers when leave is closed.
 type gate struct{ entered, leave chan struct{} }
 
 func newGate() gate { return gate{make(chan struct{}, 1), make(chan struct{})} }
@@ -194,7 +194,7 @@ func TestRequestUnderWayIsWaitedFor(t *testing.T) {
 	s.wantEnd()
 }
 
-// The client was told before that the connection would stay. So it does, for one further request.
+// The answer had already promised that the connection stays open. So it does, for one further request.
 func TestAnswerBegunBefore(t *testing.T) {
 	g := newGate()
 	s := start(t, &http.Server{Handler: g}, time.Hour)

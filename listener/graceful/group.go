@@ -48,7 +48,7 @@ type Group struct {
 	BeforeReady func(context.Context) error
 
 	// Logf, if not nil, is called when the group begins to drain and every 10 seconds from then on,
-	// with a line that says what is waited for. log.Printf fits.
+	// with a line that names what is waited for. log.Printf fits.
 	Logf func(format string, args ...any)
 
 	members  []*member
@@ -250,7 +250,7 @@ func (g *Group) start(ctx context.Context) error {
 	return nil
 }
 
-// drain stops all servers and returns when they have ended, the time is over, or SIGINT says so.
+// drain stops all servers and returns when they have ended, the time is over, or SIGINT comes again.
 func (g *Group) drain(signals *signals) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	if g.DrainTimeout > 0 {
@@ -323,7 +323,7 @@ func (g *Group) logPending(what string) {
 	}
 }
 
-// pending says what is waited for, with the name of each server if there are several.
+// pending names what is waited for, with the name of each server if there are several.
 func (g *Group) pending() string {
 	var parts []string
 	for _, m := range g.members {

@@ -156,7 +156,7 @@ type http2Conn struct {
 
 func (c *http2Conn) original() net.Conn { return c.known }
 
-// http2TLSConn is an http2Conn over TLS, which net/http tells by the method ConnectionState.
+// http2TLSConn is an http2Conn over TLS, which net/http recognizes by the method ConnectionState.
 type http2TLSConn struct {
 	*http2Conn
 	secure *tls.Conn

@@ -12,9 +12,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -125,12 +127,30 @@ func newHTTP2Client(url string) *http2Client {
 }
 
 func (c *http2Client) ask(ctx context.Context) error {
+	for {
+		err := c.post(ctx)
+		if err != errUnsent {
+			return err
+		}
+	}
+}
+
+// errUnsent is returned for a request that net/http's client has given up before it wrote anything: the
+// connection had its GOAWAY between being chosen and being used. See internal/swaploss.
+var errUnsent = errors.New("the request was not sent")
+
+func (c *http2Client) post(ctx context.Context) error {
+	var sent atomic.Bool
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }}
 	body := io.MultiReader(strings.NewReader("body")) // of a type without GetBody
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, body)
+	request, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodPost, c.url, body)
 	if err != nil {
 		return err
 	}
 	response, err := c.transport.RoundTrip(request)
+	if err != nil && !sent.Load() && strings.Contains(err.Error(), "cannot rewind body") {
+		return errUnsent
+	}
 	if err != nil {
 		return err
 	}
