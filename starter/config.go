@@ -53,14 +53,25 @@ type Config struct {
 	LogFile    string // a file, or "| command"
 	Daemonize  bool   // needs LogFile
 
-	Version string `json:"-"` // of the program, for StatusJSON
+	// What the program decides that embeds this package. None of it is an option.
+
+	Version string `json:"-"` // of that program, for StatusJSON
+
+	// OnEvent is called with each event, in order, from one goroutine. It never delays the superdaemon:
+	// events wait in a queue without a limit while it runs. Run returns after the last call has returned.
+	// Events that wait when the process is replaced by an upgrade are lost.
+	OnEvent func(Event) `json:"-"`
+
+	// RestoreOutput makes Run give standard output and error back when it returns, if LogFile has
+	// replaced them. Until then they stay open: a program that reads them sees no end. NewConfig: true.
+	RestoreOutput bool `json:"-"`
 
 	SocketActivation bool // hand the sockets on by sd_listen_fds(3) as well
 }
 
 // NewConfig is a Config with the defaults for running a program.
 func NewConfig(program ...string) Config {
-	return Config{Program: program, Interval: time.Second, SignalOnHUP: "TERM", SignalOnTERM: "TERM"}
+	return Config{Program: program, Interval: time.Second, SignalOnHUP: "TERM", SignalOnTERM: "TERM", RestoreOutput: true}
 }
 
 // Validate names everything that is wrong, joined in one error.

@@ -28,9 +28,10 @@ type loop struct {
 	runtime runtime
 	signals signals.Channels
 	notices chan notice
-	wake    chan struct{} // something happened in another goroutine, for runPending to see
-	epoch   time.Time     // when the clock of the supervisor stood at 0
-	first   func()        // what the first step does
+	restart <-chan struct{} // asks for what a HUP does; nil if only signals do
+	wake    chan struct{}   // something happened in another goroutine, for runPending to see
+	epoch   time.Time       // when the clock of the supervisor stood at 0
+	first   func()          // what the first step does
 }
 
 func newLoop(s *supervisor, r runtime, received signals.Channels) *loop {
@@ -67,6 +68,8 @@ func (l *loop) run(ctx context.Context) {
 			sig(s)
 		case s := <-l.signals.Stray:
 			sig(s)
+		case <-l.restart:
+			sig(syscall.SIGHUP)
 		case <-l.signals.Child: // every step reaps
 		case n := <-l.notices:
 			event = func() { l.onNotice(n) }
@@ -96,6 +99,17 @@ func (l *loop) step(event func()) {
 	event()
 	l.onTimer()
 	l.runtime.stepDone()
+}
+
+// received takes what the loop was asked for and has not acted on.
+func (l *loop) received() []syscall.Signal {
+	waiting := l.signals.Drain()
+	select {
+	case <-l.restart:
+		return append(waiting, syscall.SIGHUP)
+	default:
+		return waiting
+	}
 }
 
 // begin starts the first worker, unless a stop came before.

@@ -27,6 +27,7 @@ type stage struct {
 	slow     time.Duration         // how long a worker takes to end when it is told
 	deaths   chan [2]int           // pid, status
 	diary    []string
+	events   []Event
 	starting func() error
 }
 
@@ -110,6 +111,7 @@ func (p *stage) logLine(line string) {
 }
 
 func (p *stage) currentSettings() settings       { return p.asked }
+func (p *stage) emit(e Event)                    { p.events = append(p.events, e) }
 func (p *stage) stepDone()                       {}
 func (p *stage) runPending() time.Duration       { return 0 }
 func (p *stage) forget(int)                      {}

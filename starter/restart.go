@@ -31,6 +31,7 @@ const (
 func (s *supervisor) beginRestart() {
 	s.Restarting = true
 	s.Restart = restart{Number: s.Restart.Number + 1, Result: inProgress, BeganAt: s.now}
+	s.out.emit(RestartBegun{Number: s.Restart.Number})
 }
 
 // countAttempt counts a worker that is started for a restart. One that replaces a worker which died while
@@ -44,9 +45,24 @@ func (s *supervisor) countAttempt() {
 
 // endRestart ends the restart that is under way, if one is.
 func (s *supervisor) endRestart(r result) {
-	if s.Restart.Result == inProgress {
-		s.Restart.Result, s.Restart.EndedAt = r, s.now
+	restart := &s.Restart
+	if restart.Result != inProgress {
+		return
 	}
+	restart.Result, restart.EndedAt = r, s.now
+	duration := restart.EndedAt - restart.BeganAt
+	switch {
+	case r == givenUp:
+		s.out.emit(RestartGivenUp{restart.Number, restart.Generation, restart.Attempts, duration, restart.Reason})
+	case r == succeeded && restart.Number > 0:
+		s.out.emit(RestartSucceeded{restart.Number, restart.Generation, restart.Attempts, duration})
+	}
+}
+
+// startFailed records the failure of a worker to start. pid is 0 if there was no process. See attemptFailed.
+func (s *supervisor) startFailed(pid int, how string) bool {
+	s.out.emit(WorkerFailed{PID: pid, Generation: s.Generation, Reason: how})
+	return s.attemptFailed(how)
 }
 
 // attemptFailed records how an attempt failed, and gives up if no more are allowed. Otherwise it

@@ -8,7 +8,8 @@
 //	c.Ports = []string{"8080"}
 //	err := starter.Run(ctx, c)
 //
-// Run supervises the server until it is told to stop, and takes over the whole process. It executes
+// Run supervises the server until it is told to stop, and takes over the whole process until then.
+// Config.OnEvent is called with what happens, and a Runner can be asked to restart the server. Run executes
 // its own executable again, with the same arguments, if it detaches (Config.Daemonize) or upgrades
 // itself (USR2); for the latter the program's --version must call AnswerUpgradeCheck, or the old
 // version keeps running. The methods of Control talk to a superdaemon that runs.
@@ -42,9 +43,21 @@ var ErrUpgradeCheck = errors.New("this process was started to check for an upgra
 
 // Run supervises the workers until it is told to stop, by TERM, INT, QUIT or the end of ctx, and
 // returns nil when every worker has ended. With Config.Daemonize it returns nil when a detached
-// superdaemon is ready. It takes over the process (signals, child reaping, standard output and
-// error), so call it once, from main. An error means that no worker has started, and none is left.
-func Run(ctx context.Context, c Config) error {
+// superdaemon is ready. An error means that no worker has started, and none is left.
+//
+// While it runs it takes from the process:
+//   - the signals that would end the process, which it acts on or ignores, USR2 and CHLD. Other
+//     functions that were registered by package os/signal get them as well. PIPE is ignored.
+//   - every child: it waits for all that there are, so that exec.Cmd.Wait in the same process fails.
+//   - standard output and error, if Config.LogFile is set: they become the log.
+//   - a part of the environment: variables that a service manager or a former superdaemon set for it.
+//
+// When it returns, signals are the caller's again, PIPE has its default action unless it was ignored
+// before, and standard output and error are what they were (Config.RestoreOutput). Run can be called
+// again then, but not twice at a time.
+func Run(ctx context.Context, c Config) error { return run(ctx, c, nil) }
+
+func run(ctx context.Context, c Config, restart <-chan struct{}) error {
 	if beingChecked() {
 		return ErrUpgradeCheck
 	}
@@ -59,7 +72,14 @@ func Run(ctx context.Context, c Config) error {
 	if c.Daemonize && !detached && previous == nil {
 		return daemon.Detach()
 	}
+	giveBack, err := keepOutput(c)
+	if err != nil {
+		return err
+	}
+	defer giveBack()
 	d := newSuperdaemon(c)
+	defer signals.Release()
+	d.loop.restart = restart
 	process.ReserveThreads() // before there is anything to leave behind
 	if previous != nil {
 		d.resume(previous)
@@ -72,14 +92,17 @@ func Run(ctx context.Context, c Config) error {
 		return err
 	}
 	parent.NotifyReady()
-	go d.catchRest() // when the first worker was started
+	caught := make(chan struct{})
+	go d.catchRest(caught) // when the first worker was started
 	d.loop.run(ctx)
 	d.close()
+	<-caught
 	return d.loop.failure
 }
 
 // catchRest catches the signals that can wait, and has the loop look for a child that died before.
-func (d *superdaemon) catchRest() {
+func (d *superdaemon) catchRest(done chan<- struct{}) {
+	defer close(done)
 	signals.CatchRest()
 	d.loop.wakeUp()
 }

@@ -535,6 +535,8 @@ func (w *world) writeStatus(workers []statusfile.Worker) {
 
 func (w *world) reopenLog() {}
 
+func (w *world) emit(Event) {}
+
 func (w *world) logLine(line string) {
 	w.lines = append(w.lines, line)
 	for _, verdict := range []string{"received HUP", "autorestart", "new worker is now running", "giving up the restart"} {

@@ -17,6 +17,7 @@ func (s *supervisor) requestStop(sig syscall.Signal) {
 	}
 	s.StopAt, s.StopSignal = s.now+s.rules.stopDelay, sig
 	s.RestartPending = false
+	s.out.emit(Stopping{})
 	s.out.logLine(msgStopDelayed(process.SignalName(sig), s.rules.stopDelay))
 	s.notify("STOPPING=1")
 }

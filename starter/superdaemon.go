@@ -26,6 +26,7 @@ type superdaemon struct {
 	statusJSON  *status
 	notifier    *notifier
 	upgrade     *upgrader
+	events      *eventQueue
 	loop        *loop
 }
 
@@ -33,6 +34,7 @@ type superdaemon struct {
 func newSuperdaemon(c Config) *superdaemon {
 	d := &superdaemon{config: c, environment: newEnvironment(c, os.Environ())}
 	d.environment.report = d.logLine
+	d.events = newEventQueue(c.OnEvent)
 	d.loop = newLoop(newSupervisor(c.rules(), d), d, signals.Catch())
 	d.sockets = newSockets(c, process.Inherited())
 	d.workers = newWorkers(c, d.environment, d.sockets, d.loop.notices)
@@ -118,6 +120,8 @@ func (d *superdaemon) logLine(line string) { d.log.print(line) }
 
 func (d *superdaemon) startUpgrade() { d.upgrade.start() }
 
+func (d *superdaemon) emit(e Event) { d.events.add(e) }
+
 // close leaves nothing behind. The pid file is removed last: a process that waits for its lock waits
 // until everything else is done.
 func (d *superdaemon) close() {
@@ -132,4 +136,5 @@ func (d *superdaemon) close() {
 	if d.pidFile != nil {
 		_ = d.pidFile.Remove()
 	}
+	d.events.close()
 }

@@ -75,6 +75,7 @@ type effects interface {
 	logLine(line string)
 	notify(state string) // tells the service manager, by sd_notify(3)
 	startUpgrade()       // USR2: replace the superdaemon
+	emit(e Event)        // tells the program that this package is embedded in
 }
 
 // state is all that the supervisor knows. It is what a superdaemon that is
@@ -162,6 +163,7 @@ func (s *supervisor) onSignal(sig syscall.Signal) {
 	case syscall.SIGUSR2:
 		switch s.Phase {
 		case starting, running, delaying:
+			s.out.emit(UpgradeRequested{})
 			s.out.startUpgrade()
 		case stopping, stopped:
 		}
@@ -174,6 +176,11 @@ func (s *supervisor) onSignal(sig syscall.Signal) {
 // onExit answers the death of a child. Children that are no workers (orphans
 // that PID 1 inherits) are none of its business.
 func (s *supervisor) onExit(pid, status int) {
+	for _, w := range s.workers() {
+		if w.PID == pid {
+			s.out.emit(WorkerDied{PID: pid, Generation: w.Generation, Status: status, Stopped: w.StopSent})
+		}
+	}
 	switch old := s.findOld(pid); {
 	case s.Candidate != nil && s.Candidate.PID == pid:
 		s.Candidate.Dead, s.Candidate.Status = true, status
@@ -327,13 +334,14 @@ func (s *supervisor) startWorker() {
 	pid, err := s.out.start(s.Generation)
 	if err != nil {
 		s.out.logLine(msgNoWorker(err))
-		if !s.attemptFailed(err.Error()) {
+		if !s.startFailed(0, err.Error()) {
 			s.retryAfter(max(s.rules.interval, retryPause))
 		}
 		return
 	}
 	s.Candidate = &worker{PID: pid, Generation: s.Generation, Since: s.wall}
 	s.out.logLine(msgStartingWorker(pid))
+	s.out.emit(WorkerStarted{PID: pid, Generation: s.Generation})
 	s.Deadline = s.now + s.rules.interval
 	if s.rules.readyTimeout > 0 {
 		s.Deadline = s.now + s.rules.readyTimeout
@@ -360,7 +368,7 @@ func (s *supervisor) finishStart() {
 		s.out.logLine(msgFailedToStart(c.PID, c.Status))
 		s.out.forget(c.PID)
 		s.hint(c)
-		if !s.attemptFailed(describeStatus(c.Status)) {
+		if !s.startFailed(c.PID, describeStatus(c.Status)) {
 			s.startWorker()
 		}
 	case s.rules.readyTimeout > 0:
@@ -368,7 +376,7 @@ func (s *supervisor) finishStart() {
 		s.hint(c)
 		s.Old = append(s.Old, c)
 		s.sendStop(c, s.rules.signalOnTERM)
-		if !s.attemptFailed(howNotReady(s.rules.readyTimeout)) {
+		if !s.startFailed(c.PID, howNotReady(s.rules.readyTimeout)) {
 			s.retryAfter(max(s.rules.interval, retryPause))
 		}
 	default:
@@ -406,6 +414,7 @@ func (s *supervisor) startSucceeded() {
 	s.Current.Started, s.Current.Since = true, s.wall
 	s.StartedAt = s.now
 	s.writeStatus()
+	s.out.emit(WorkerReady{PID: s.Current.PID, Generation: s.Current.Generation})
 
 	untold := s.notYetStopped()
 	if !s.Restarting && len(untold) == 0 {
@@ -483,6 +492,9 @@ func (s *supervisor) stop(sig syscall.Signal) {
 func (s *supervisor) stopAll(order syscall.Signal) {
 	all := s.workers()
 	s.endRestart(cancelled)
+	if s.StopAt == 0 { // else that was announced when the delay began
+		s.out.emit(Stopping{})
+	}
 	s.Phase, s.Current, s.Candidate = stopping, nil, nil
 	s.Old = nil
 	for _, w := range all {
@@ -513,6 +525,11 @@ func (s *supervisor) sendStop(w *worker, sig syscall.Signal) {
 	if s.rules.killTimeout > 0 && w.KillAt == 0 {
 		w.KillAt = s.now + s.rules.killTimeout
 	}
+	s.signal(w, sig)
+}
+
+func (s *supervisor) signal(w *worker, sig syscall.Signal) {
+	s.out.emit(WorkerStopped{PID: w.PID, Generation: w.Generation, Signal: sig})
 	s.out.signal(w.PID, sig)
 }
 
@@ -521,7 +538,7 @@ func (s *supervisor) killOverdue() {
 		if w.KillAt > 0 && s.now >= w.KillAt {
 			w.KillAt = 0
 			s.out.logLine(msgKillTimeout(w.PID, s.rules.killTimeout))
-			s.out.signal(w.PID, syscall.SIGKILL)
+			s.signal(w, syscall.SIGKILL)
 		}
 	}
 }

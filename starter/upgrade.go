@@ -205,7 +205,7 @@ func (d *superdaemon) execute(u *upgradeState) error {
 
 	restore := signals.IgnoreAll()
 	defer restore()
-	if u.Signals = d.loop.signals.Drain(); len(u.Signals) > 0 {
+	if u.Signals = d.loop.received(); len(u.Signals) > 0 {
 		if err := u.write(fd); err != nil {
 			return err
 		}
@@ -263,5 +263,6 @@ func (d *superdaemon) resume(u *upgradeState) {
 	d.adopted.resume(u)
 	d.status.resume(u, statusfile.Encode(d.loop.startedWorkers()))
 	d.notifier.resume(u)
+	d.emit(Upgraded{})
 	d.logLine(msgUpgraded(os.Getpid(), u.State.Generation))
 }

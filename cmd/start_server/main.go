@@ -13,6 +13,7 @@ import (
 	"time"
 
 	_ "github.com/start-server/start-server/cmd/start_server/internal/oneprocessor"
+	"github.com/start-server/start-server/internal/signals"
 	"github.com/start-server/start-server/starter"
 )
 
@@ -67,5 +68,6 @@ func execute(argv []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	signals.Keep() // it ends with Run: a signal at the last moment must not change the exit status
 	return starter.Run(context.Background(), config)
 }

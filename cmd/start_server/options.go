@@ -142,6 +142,7 @@ func (o options) config(program []string) (starter.Config, error) {
 	c.Ports, c.Paths, c.Backlog = o.Sockets.Ports, o.Sockets.Paths, o.Sockets.Backlog
 	c.PIDFile, c.StatusFile, c.EnvDir = o.Files.PIDFile, o.Files.StatusFile, o.Files.EnvDir
 	c.StatusJSON, c.Version = o.Files.StatusJSON, version
+	c.RestoreOutput = false // it ends with Run, and what reads its output must see that end when the log takes over
 	c.LogFile, c.Daemonize = o.Files.LogFile, o.Files.Daemonize
 	c.SocketActivation = o.Readiness.SocketActivation
 	var errs [3]error

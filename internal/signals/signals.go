@@ -23,7 +23,11 @@ type Channels struct {
 // another one, by the descriptor that its state can be read from.
 const Variable = "START_SERVER_STATE"
 
-var received Channels
+var (
+	received    Channels
+	pipeIgnored bool // before Catch
+	kept        bool
+)
 
 var (
 	stop  = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}
@@ -57,9 +61,30 @@ func Catch() Channels {
 		signal.Notify(received.HUP, syscall.SIGHUP)
 		signal.Notify(received.Stop, stop...)
 		signal.Notify(received.Upgrade, syscall.SIGUSR2)
+		pipeIgnored = signal.Ignored(syscall.SIGPIPE)
 		signal.Ignore(syscall.SIGPIPE) // and workers inherit that (Server::Starter 0.35)
 	}
 	return received
+}
+
+// Keep makes Release do nothing, for a program that exits when the superdaemon has ended.
+func Keep() { kept = true }
+
+// Release undoes Catch: the signals do again what they did before. Signals that were received and not
+// acted on are dropped.
+func Release() {
+	if kept || received.HUP == nil {
+		return
+	}
+	for _, c := range []chan os.Signal{received.HUP, received.Stop, received.Upgrade, received.Child, received.Stray} {
+		signal.Stop(c)
+	}
+	if !pipeIgnored {
+		none := make(chan os.Signal, 1)
+		signal.Notify(none, syscall.SIGPIPE) // undoes Ignore; after Reset it would still be reported by signal.Ignored
+		signal.Stop(none)
+	}
+	received = Channels{}
 }
 
 // CatchRest catches the others, after which none ends the process any more, but KILL and those of a

@@ -2,6 +2,7 @@ package signals
 
 import (
 	"os"
+	"os/signal"
 	"slices"
 	"syscall"
 	"testing"
@@ -68,6 +69,35 @@ func TestCrowd(t *testing.T) {
 	take(t, c.HUP, syscall.SIGHUP)
 	settle()
 	c.Drain()
+}
+
+// TestRelease: other functions get the signals before and after, and what was received is not acted on.
+func TestRelease(t *testing.T) {
+	own := make(chan os.Signal, 10)
+	signal.Notify(own, syscall.SIGHUP)
+	defer signal.Stop(own)
+	for range 3 {
+		c := Catch()
+		raise(t, syscall.SIGHUP)
+		take(t, own, syscall.SIGHUP)
+		take(t, c.HUP, syscall.SIGHUP)
+		Release()
+		Release() // does nothing
+		if signal.Ignored(syscall.SIGPIPE) {
+			t.Error("PIPE is ignored")
+		}
+		raise(t, syscall.SIGHUP)
+		take(t, own, syscall.SIGHUP)
+		if waiting := c.Drain(); len(waiting) > 0 {
+			t.Errorf("%v was caught after Release", waiting)
+		}
+	}
+	Keep()
+	defer func() { kept = false }()
+	c := Catch()
+	Release()
+	raise(t, syscall.SIGTERM) // would end this process
+	take(t, c.Stop, syscall.SIGTERM)
 }
 
 func TestDrain(t *testing.T) {

@@ -1,0 +1,141 @@
+package starter
+
+import (
+	"sync"
+	"syscall"
+	"time"
+)
+
+// An Event is something that happened to a superdaemon: one of the types below, which a type switch
+// tells apart. More types may be added.
+type Event interface{ event() }
+
+type (
+	// WorkerStarted is a process that was started. It does not serve yet.
+	WorkerStarted struct{ PID, Generation int }
+
+	// WorkerReady is a worker that has started: it is alive after Config.Interval, or has sent READY=1.
+	WorkerReady struct{ PID, Generation int }
+
+	// WorkerFailed is an attempt to start a worker that has failed: it died too early, was not ready in time,
+	// or could not be started at all, in which case PID is 0.
+	WorkerFailed struct {
+		PID, Generation int
+		Reason          string // "exit status 1", "killed by SEGV", "not ready in 5 secs"
+	}
+
+	// WorkerDied is the end of a process that was started. It has crashed if it was not told to stop.
+	WorkerDied struct {
+		PID, Generation int
+		Status          int  // exit code × 256 + signal, as in the log; -1 if unknown, for it was not our child
+		Stopped         bool // it was told to stop before
+	}
+
+	// WorkerStopped is a signal to stop that was sent to a worker, KILL included (Config.KillTimeout).
+	WorkerStopped struct {
+		PID, Generation int
+		Signal          syscall.Signal
+	}
+
+	// RestartBegun is a restart that was asked for: by HUP, by Runner.Restart or by the time.
+	RestartBegun struct{ Number int } // 1 for the first one
+
+	// RestartSucceeded is the end of a restart: the new worker serves, the old ones were told to stop.
+	RestartSucceeded struct {
+		Number, Generation, Attempts int
+		Duration                     time.Duration
+	}
+
+	// RestartGivenUp is the end of a restart, or of the first start if Number is 0, after Config.MaxAttempts.
+	RestartGivenUp struct {
+		Number, Generation, Attempts int
+		Duration                     time.Duration
+		Reason                       string // why the last attempt failed
+	}
+
+	// UpgradeRequested is a USR2. If the upgrade succeeds, the next event is in the new program.
+	UpgradeRequested struct{}
+
+	// Upgraded is the first event after an upgrade, in the new program.
+	Upgraded struct{}
+
+	// Stopping is the beginning of the end, by a signal, the end of the context or a first start that was given up.
+	Stopping struct{}
+)
+
+func (WorkerStarted) event()    {}
+func (WorkerReady) event()      {}
+func (WorkerFailed) event()     {}
+func (WorkerDied) event()       {}
+func (WorkerStopped) event()    {}
+func (RestartBegun) event()     {}
+func (RestartSucceeded) event() {}
+func (RestartGivenUp) event()   {}
+func (UpgradeRequested) event() {}
+func (Upgraded) event()         {}
+func (Stopping) event()         {}
+
+// eventQueue calls a function with each event, in order, in a goroutine of its own. The queue has no
+// limit, so that the loop never waits for the function: events are rare, a few for each worker.
+type eventQueue struct {
+	handle func(Event)
+	mu     sync.Mutex
+	queue  []Event
+	closed bool
+	more   *sync.Cond // queue or closed has changed
+	done   chan struct{}
+}
+
+// newEventQueue returns nil, which ignores all events, if there is no function.
+func newEventQueue(handle func(Event)) *eventQueue {
+	if handle == nil {
+		return nil
+	}
+	q := &eventQueue{handle: handle, done: make(chan struct{})}
+	q.more = sync.NewCond(&q.mu)
+	go q.run()
+	return q
+}
+
+func (q *eventQueue) add(e Event) {
+	if q == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.queue = append(q.queue, e)
+	q.more.Signal()
+}
+
+func (q *eventQueue) run() {
+	defer close(q.done)
+	for events := q.next(); len(events) > 0; events = q.next() {
+		for _, e := range events {
+			q.handle(e)
+		}
+	}
+}
+
+// next waits for events. It returns none when the queue is closed and empty.
+func (q *eventQueue) next() []Event {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.queue) == 0 && !q.closed {
+		q.more.Wait()
+	}
+	events := q.queue
+	q.queue = nil
+	return events
+}
+
+// close returns when the function has returned from the last event.
+func (q *eventQueue) close() {
+	if q == nil {
+		return
+	}
+	q.mu.Lock()
+	q.closed = true
+	q.more.Signal()
+	q.mu.Unlock()
+	<-q.done
+}

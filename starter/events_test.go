@@ -1,0 +1,71 @@
+package starter
+
+import (
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestEventQueue: a function that is slow delays only itself, and gets every event in order.
+func TestEventQueue(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	var got []Event
+	q := newEventQueue(func(e Event) {
+		<-release
+		got = append(got, e)
+	})
+	var want []Event
+	for i := range 1000 {
+		want = append(want, RestartBegun{Number: i})
+		q.add(want[i]) // the function has not returned once
+	}
+	close(release)
+	q.close()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("what the function got (+) is not what happened (-):\n%s", diff)
+	}
+}
+
+func TestEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second, maxAttempts: 1, killTimeout: 2 * time.Second})
+		p.lives[2], p.lives[3] = 0, 15*time.Second
+		p.slow = 3 * time.Second
+		p.at(10, p.hup) // fails
+		p.at(20, p.hup) // succeeds, and crashes at 35
+		p.at(40, func() { p.loop.signals.Upgrade <- syscall.SIGUSR2 })
+		p.at(50, p.term)
+		p.loop.run(t.Context())
+		want := []Event{
+			WorkerStarted{PID: 1, Generation: 1},
+			WorkerReady{PID: 1, Generation: 1},
+			RestartBegun{Number: 1},
+			WorkerStarted{PID: 2, Generation: 2},
+			WorkerDied{PID: 2, Generation: 2, Status: 256},
+			WorkerFailed{PID: 2, Generation: 2, Reason: "exit status 1"},
+			RestartGivenUp{Number: 1, Generation: 2, Attempts: 1, Duration: time.Second, Reason: "exit status 1"},
+			RestartBegun{Number: 2},
+			WorkerStarted{PID: 3, Generation: 3},
+			WorkerReady{PID: 3, Generation: 3},
+			WorkerStopped{PID: 1, Generation: 1, Signal: syscall.SIGTERM},
+			RestartSucceeded{Number: 2, Generation: 3, Attempts: 1, Duration: time.Second},
+			WorkerStopped{PID: 1, Generation: 1, Signal: syscall.SIGKILL},
+			WorkerDied{PID: 1, Generation: 1, Status: 9, Stopped: true},
+			WorkerDied{PID: 3, Generation: 3, Status: 256},
+			WorkerStarted{PID: 4, Generation: 4},
+			WorkerReady{PID: 4, Generation: 4},
+			UpgradeRequested{},
+			Stopping{},
+			WorkerStopped{PID: 4, Generation: 4, Signal: syscall.SIGTERM},
+			WorkerStopped{PID: 4, Generation: 4, Signal: syscall.SIGKILL},
+			WorkerDied{PID: 4, Generation: 4, Status: 9, Stopped: true},
+		}
+		if diff := cmp.Diff(want, p.events); diff != "" {
+			t.Errorf("the events (+) are not those wanted (-):\n%s", diff)
+		}
+	})
+}
