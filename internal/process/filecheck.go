@@ -14,8 +14,9 @@ import (
 // ErrNotAnswering says that something was not done because its file system does not answer.
 var ErrNotAnswering = errors.New("its file system does not answer")
 
-// fileCheckTime is the time that file systems have to answer.
-const fileCheckTime = 200 * time.Millisecond
+// fileCheckTime is the time that file systems have to answer, also on a machine that is busy. It is
+// spent once: while a check is under way the next one fails at once.
+const fileCheckTime = 500 * time.Millisecond
 
 // FileCheck keeps its owner from waiting for a file system that hangs. Unless the kernel has what is
 // needed in its cache and on a local disk, a process of its own looks first: a process that hangs can
