@@ -79,7 +79,8 @@ func (c *connections) closeAll() {
 	})
 }
 
-// expired reports whether the connection waits for a request that can be expected no more.
+// expired reports whether the connection waits for a request that is no longer expected: for HTTP/1
+// because its last one is long ago, for HTTP/2 because its client was asked to go.
 func (c *connection) expired(now time.Time, grace time.Duration) bool {
 	if c.http2 != nil {
 		c.http2.askToGo(now)
@@ -87,10 +88,10 @@ func (c *connection) expired(now time.Time, grace time.Duration) bool {
 	if c.state != http.StateNew && c.state != http.StateIdle {
 		return false
 	}
-	if now.Sub(c.since) >= grace {
-		return true
+	if c.http2 != nil && grace >= 0 {
+		return c.http2.gone(now) && now.Sub(c.since) >= settle
 	}
-	return c.http2 != nil && c.http2.gone(now) && now.Sub(c.since) >= settle
+	return now.Sub(c.since) >= grace
 }
 
 // String counts the connections in each state, and names the client whose request has taken longest.

@@ -3,12 +3,10 @@ package graceful
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -357,39 +355,6 @@ type brokenListener struct {
 
 func (l brokenListener) Accept() (net.Conn, error) { return nil, <-l.failure }
 func (l brokenListener) Close() error              { return nil }
-
-// Over HTTP/2 the connection ends by GOAWAY, on the next answer or, for an idle one, when the grace period is over.
-func TestHTTP2(t *testing.T) {
-	t.Run("busy", func(t *testing.T) { testHTTP2(t, time.Hour, true) })
-	t.Run("idle", func(t *testing.T) { testHTTP2(t, 10*time.Millisecond, false) })
-}
-
-func testHTTP2(t *testing.T, grace time.Duration, again bool) {
-	t.Parallel() // net/http leaves a second between the GOAWAY and the end of the connection
-	certificate := httptest.NewTLSServer(nil)
-	defer certificate.Close()
-	srv := &http.Server{Handler: newGate(), TLSConfig: &tls.Config{Certificates: certificate.TLS.Certificates}}
-	s := start(t, srv, grace)
-	transport := certificate.Client().Transport.(*http.Transport).Clone()
-	transport.ForceAttemptHTTP2 = true
-	get := func() {
-		t.Helper()
-		response, err := (&http.Client{Transport: transport}).Get("https://" + s.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(response.Body)
-		if response.Body.Close(); err != nil || string(body) != "hello" || response.ProtoMajor != 2 {
-			t.Errorf("%q, %v, %s", body, err, response.Proto)
-		}
-	}
-	get()
-	s.term()
-	if again {
-		get()
-	}
-	s.wantEnd()
-}
 
 // Handlers find on the writer all that net/http offers.
 func TestWriter(t *testing.T) {

@@ -50,8 +50,7 @@ func (s *httpServer) takeOverHTTP2() {
 	s.http2 = true
 	s.srv.TLSNextProto[protoUnencrypted] = func(srv *http.Server, c *tls.Conn, h http.Handler) {
 		if inner, ok := c.NetConn().(interface{ UnencryptedNetConn() net.Conn }); ok {
-			conn := inner.UnencryptedNetConn()
-			s.serveHTTP2(serve, conn, conn, h)
+			s.serveHTTP2(serve, inner.UnencryptedNetConn(), h)
 		}
 	}
 	if _, ok := s.srv.TLSNextProto[protoHTTP2]; !ok {
@@ -59,7 +58,7 @@ func (s *httpServer) takeOverHTTP2() {
 	}
 	s.srv.TLSNextProto[protoHTTP2] = func(srv *http.Server, c *tls.Conn, h http.Handler) {
 		if readPreface(c) == nil {
-			s.serveHTTP2(serve, c, c, h)
+			s.serveHTTP2(serve, c, h)
 		}
 	}
 }
@@ -92,10 +91,10 @@ func readPreface(conn net.Conn) error {
 	return conn.SetReadDeadline(time.Time{})
 }
 
-// serveHTTP2 serves HTTP/2 on a connection that net/http knows as known.
-func (s *httpServer) serveHTTP2(serve func(*http.Server, *tls.Conn, http.Handler), conn, known net.Conn, h http.Handler) {
-	c := &http2Conn{Conn: conn, known: known}
-	if one := s.connections.find(known); one != nil {
+// serveHTTP2 serves HTTP/2 on a connection whose preface was read.
+func (s *httpServer) serveHTTP2(serve func(*http.Server, *tls.Conn, http.Handler), conn net.Conn, h http.Handler) {
+	c := &http2Conn{Conn: conn}
+	if one := s.connections.find(conn); one != nil {
 		one.mu.Lock()
 		one.http2 = c
 		one.mu.Unlock()
@@ -125,7 +124,7 @@ type http2Handler struct {
 }
 
 func (h *http2Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if h.conn.askedBefore(time.Now().Add(-max(h.server.group.grace(), settle))) {
+	if h.conn.ignored(h.server.group.grace()) {
 		w.Header().Set("Connection", "close")
 	}
 	h.Handler.ServeHTTP(w, r)
@@ -142,7 +141,6 @@ func (h *http2Handler) BaseContext() context.Context {
 // http2Conn follows the frames that the server writes, so that it can put one between two of them.
 type http2Conn struct {
 	net.Conn
-	known net.Conn // the one that net/http reports to ConnState
 
 	mu       sync.Mutex
 	header   []byte    // of the frame being written, as far as that has come
@@ -154,7 +152,8 @@ type http2Conn struct {
 	asked    time.Time // when the GOAWAY was written
 }
 
-func (c *http2Conn) original() net.Conn { return c.known }
+// original is the connection that net/http knows.
+func (c *http2Conn) original() net.Conn { return c.Conn }
 
 // http2TLSConn is an http2Conn over TLS, which net/http recognizes by the method ConnectionState.
 type http2TLSConn struct {
@@ -183,15 +182,26 @@ func (c *http2Conn) askToGo(now time.Time) {
 	}
 }
 
-// gone reports whether the client has had time to notice that it was asked to go.
-func (c *http2Conn) gone(now time.Time) bool { return c.askedBefore(now.Add(-settle)) }
-
-func (c *http2Conn) askedBefore(t time.Time) bool {
+// gone reports whether the client has had time to notice that it was asked to go, or could not be
+// asked.
+func (c *http2Conn) gone(now time.Time) bool {
 	if !c.mu.TryLock() {
 		return false
 	}
 	defer c.mu.Unlock()
-	return !c.asked.IsZero() && c.asked.Before(t)
+	if c.asked.IsZero() {
+		return !c.ordered.IsZero() && now.Sub(c.ordered) >= 3*settle
+	}
+	return now.Sub(c.asked) >= settle
+}
+
+// ignored reports whether the client was asked to go so long ago that it does not mean to.
+func (c *http2Conn) ignored(grace time.Duration) bool {
+	if !c.mu.TryLock() {
+		return false
+	}
+	defer c.mu.Unlock()
+	return !c.asked.IsZero() && time.Since(c.asked) > max(grace, settle)
 }
 
 func (c *http2Conn) atBoundary() bool { return len(c.header) == 0 && c.left == 0 }

@@ -82,12 +82,39 @@ func secure(t *testing.T, handler http.Handler) (*http.Server, *http.Transport) 
 	return &http.Server{Handler: handler, TLSConfig: &tls.Config{Certificates: site.TLS.Certificates}}, transport
 }
 
-// An idle client of HTTP/2 is asked to go, goes, and so needs no grace period.
-func TestHTTP2ClientGoes(t *testing.T) {
-	srv, transport := secure(t, newGate())
-	s := start(t, srv, time.Hour)
-	get2(t, transport, s.addr, "hello")
+// An idle client of HTTP/2 is asked to go, and so needs no grace period. Without one it is closed.
+func TestHTTP2IdleConnection(t *testing.T) {
+	for _, grace := range []time.Duration{time.Hour, -1} {
+		srv, transport := secure(t, newGate())
+		s := start(t, srv, grace)
+		get2(t, transport, s.addr, "hello")
+		s.term()
+		s.wantEnd()
+	}
+}
+
+// A request under way is answered, on a connection whose client was asked to go.
+func TestHTTP2RequestUnderWay(t *testing.T) {
+	g := newGate()
+	srv, transport := secure(t, g)
+	s := start(t, srv, -1)
+	answer := make(chan string)
+	go func() {
+		response, err := (&http.Client{Transport: transport}).Get("https://" + s.addr + "/slow")
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer response.Body.Close()
+		body, _ := io.ReadAll(response.Body)
+		answer <- string(body)
+	}()
+	<-g.entered
 	s.term()
+	time.AfterFunc(settle+3*pollInterval, func() { close(g.leave) })
+	if got := <-answer; got != "slow" {
+		t.Error(got)
+	}
 	s.wantEnd()
 }
 
