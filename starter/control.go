@@ -19,7 +19,10 @@ import (
 // Control names a running superdaemon, this one or Perl's, by the files that it writes.
 type Control struct {
 	PIDFile    string
-	StatusFile string        // for Restart
+	StatusFile string // for Restart; for Stop, which learns there which workers a killed superdaemon left
+	// SignalOnTERM is what Stop sends to workers that have no superdaemon any more; "" is TERM.
+	SignalOnTERM string
+
 	StatusJSON string        // for Restart, which learns there that it was given up, and why; "" for none
 	Timeout    time.Duration // of Restart; 0 is none
 	Progress   io.Writer     // a terminal to show on what Restart waits for; nil for none
@@ -28,26 +31,28 @@ type Control struct {
 // pollStatus is how often the status file is read while a restart is waited for.
 const pollStatus = 50 * time.Millisecond
 
-// Stop sends TERM and returns when the superdaemon is gone. It is an error if the pid file does not
-// hold the pid of a superdaemon that has it locked: then no process is signalled. w gets the line
-// that the original prints.
+// Stop sends TERM and returns when the superdaemon is gone, and every worker with it. It is an error if
+// the pid file does not hold the pid of a superdaemon that has it locked: then no process is
+// signalled, unless StatusFile names workers that it left when it was killed. w gets the line that
+// the original prints.
 func (c Control) Stop(ctx context.Context, w io.Writer) error {
 	if c.PIDFile == "" {
 		return errors.New("--stop option requires --pid-file to be set as well")
 	}
 	p, err := c.superdaemon()
 	if err != nil {
-		return err
+		return c.stopWithout(ctx, w, err)
 	}
 	defer p.Close()
 	fmt.Fprintln(w, msgStopping(os.Getpid(), p.PID))
-	if err := unix.Kill(p.PID, unix.SIGTERM); err != nil {
+	if err := p.Signal(ctx, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, pidfile.ErrEnded) {
 		return fmt.Errorf("send TERM to the superdaemon %d: %w", p.PID, err)
 	}
 	if err := p.Wait(ctx); err != nil {
 		return fmt.Errorf("wait for the superdaemon %d to stop: %w", p.PID, err)
 	}
-	return nil
+	_, err = c.stopLeft(ctx, w) // if it was killed meanwhile
+	return err
 }
 
 // Restart sends HUP and returns when one worker is left, and that was started after the call: a start
@@ -71,7 +76,7 @@ func (c Control) Restart(ctx context.Context) error {
 		return err
 	}
 	requested.setMoment()
-	if err := unix.Kill(p.PID, unix.SIGHUP); err != nil {
+	if err := p.Signal(ctx, unix.SIGHUP); err != nil {
 		return fmt.Errorf("send HUP to the superdaemon %d: %w", p.PID, err)
 	}
 	if c.Timeout > 0 {
@@ -170,10 +175,19 @@ func (c Control) await(ctx context.Context, p *pidfile.Process, requested reques
 func (c Control) superdaemon() (*pidfile.Process, error) {
 	p, err := pidfile.Holder(c.PIDFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("pid file %q does not exist; is start_server running?", c.PIDFile)
+		return nil, noPIDFileError{c.PIDFile}
 	}
 	return p, err
 }
+
+// noPIDFileError is an fs.ErrNotExist in other words.
+type noPIDFileError struct{ path string }
+
+func (e noPIDFileError) Error() string {
+	return fmt.Sprintf("pid file %q does not exist; is start_server running?", e.path)
+}
+
+func (e noPIDFileError) Is(target error) bool { return target == fs.ErrNotExist }
 
 func newest(workers []statusfile.Worker) (generation int) {
 	for _, w := range workers {

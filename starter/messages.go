@@ -166,7 +166,15 @@ func msgStoppedEarly(sig os.Signal) string {
 	return fmt.Sprintf("received %s while binding, exiting", process.SignalName(sig.(syscall.Signal)))
 }
 
+func msgEndedInUpgrade(pid int) string {
+	return fmt.Sprintf("start_server ended in the middle of its upgrade, process %d stops the workers", pid)
+}
+
 const msgExiting = "exiting"
+
+func msgStoppingLeft(pid, worker int) string {
+	return fmt.Sprintf("stop_server (pid:%d) stopping worker %d of a start_server that was killed...", pid, worker)
+}
 
 func msgStopping(pid, superdaemon int) string {
 	return fmt.Sprintf("stop_server (pid:%d) stopping now (pid:%d)...", pid, superdaemon)

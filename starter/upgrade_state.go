@@ -47,6 +47,8 @@ type upgradeState struct {
 	Log           logState         `json:"log"`
 	Receivers     []receiverState  `json:"receivers"`
 	Adopted       []adoptedState   `json:"adopted"`
+	Guarded       bool             `json:"guarded"`    // the candidate is to stay as the guard
+	GuardPipe     int              `json:"guard_pipe"` // descriptor, 0 for none
 }
 
 // logState is what goes on of the log.
@@ -86,6 +88,9 @@ func (s *upgradeState) descriptors() []int {
 	if s.PIDFile >= 0 {
 		fds = append(fds, s.PIDFile)
 	}
+	if s.GuardPipe > 0 {
+		fds = append(fds, s.GuardPipe)
+	}
 	if s.Log.piped() {
 		fds = append(fds, s.Log.Pipe[0], s.Log.Pipe[1], s.Log.Output[0], s.Log.Output[1])
 	}
@@ -118,9 +123,17 @@ func readUpgradeState(variable string) (*upgradeState, error) {
 	if err != nil || fd <= stderr {
 		return nil, fmt.Errorf("take over from a start_server: %s=%q is no descriptor", variable, value)
 	}
-	file := os.NewFile(uintptr(fd), variable)
-	defer file.Close()
-	text, err := io.ReadAll(io.NewSectionReader(file, 0, 1<<40))
+	s, err := readStateFile(fd)
+	if s == nil || !s.Guarded {
+		unix.Close(fd)
+	}
+	return s, err
+}
+
+// readStateFile reads the state that is in a file.
+func readStateFile(fd int) (*upgradeState, error) {
+	unix.CloseOnExec(fd)
+	text, err := readWhole(fd)
 	if err != nil {
 		return nil, fmt.Errorf("take over from a start_server: read its state: %w", err)
 	}
@@ -129,6 +142,25 @@ func readUpgradeState(variable string) (*upgradeState, error) {
 		return nil, fmt.Errorf("take over from a start_server: %w", err)
 	}
 	return s, nil
+}
+
+func readWhole(fd int) ([]byte, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	text := make([]byte, st.Size)
+	for n := 0; n < len(text); {
+		more, err := unix.Pread(fd, text[n:], int64(n))
+		if err != nil {
+			return nil, err
+		}
+		if more == 0 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		n += more
+	}
+	return text, nil
 }
 
 func parseUpgradeState(text []byte) (*upgradeState, error) {
@@ -256,7 +288,10 @@ func AnswerUpgradeCheck(w io.Writer, config func(argv []string) (Config, error))
 		return fmt.Errorf("take over from a start_server: the options mean something else now: %q", s.Args)
 	}
 	_, err = fmt.Fprintf(w, "%s%d\n", answerPrefix, upgradeStateVersion)
-	return err
+	if err != nil || !s.Guarded {
+		return err
+	}
+	return guard(c, w)
 }
 
 // compatible tells whether c is what the predecessor understood its command line to mean, and

@@ -342,7 +342,7 @@ func TestProbeThatHangs(t *testing.T) {
 	u := &upgrader{
 		executable: filepath.Join(t.TempDir(), "start_server"),
 		save:       func() *upgradeState { return &upgradeState{} },
-		exec:       func() error { t.Error("it is executed"); return nil },
+		exec:       func(*probe) error { t.Error("it is executed"); return nil },
 		log:        func(line string) { lines = append(lines, line) },
 	}
 	if err := os.WriteFile(u.executable, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o777); err != nil {

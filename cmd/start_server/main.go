@@ -62,7 +62,11 @@ func execute(argv []string, stdout, stderr io.Writer) error {
 		}
 		return control.Restart(context.Background())
 	case o.Control.Stop:
-		return starter.Control{PIDFile: o.Files.PIDFile}.Stop(context.Background(), stderr)
+		control, err := o.control(stderr)
+		if err != nil {
+			return err
+		}
+		return control.Stop(context.Background(), stderr)
 	}
 	config, err := o.config(program)
 	if err != nil {

@@ -179,6 +179,9 @@ func (o workerOptions) apply(c *starter.Config) error {
 
 func (o options) control(stderr io.Writer) (starter.Control, error) {
 	c := starter.Control{PIDFile: o.Files.PIDFile, StatusFile: o.Files.StatusFile, StatusJSON: o.Files.StatusJSON}
+	if isTrue(string(o.Workers.SignalOnTERM)) {
+		c.SignalOnTERM = string(o.Workers.SignalOnTERM)
+	}
 	if file, ok := stderr.(*os.File); ok && isTerminal(file) {
 		c.Progress = file
 	}

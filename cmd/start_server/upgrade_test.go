@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/start-server/start-server/internal/load"
 	"github.com/start-server/start-server/internal/scripttest"
+	"github.com/start-server/start-server/starter"
 )
 
 var upgrades = flag.Int("upgrades", 20, "how often TestReplace replaces the superdaemon")
@@ -231,13 +233,13 @@ func TestReplaceAmidHUPsAndDeaths(t *testing.T) {
 }
 
 // TestReplaceAmidStops sends a signal to stop at a random moment of an upgrade: it is acted on, or lost in the
-// window. INT never ends the superdaemon otherwise. TERM and QUIT do while the runtime of the successor starts, which
-// is not to be helped: how often is told.
+// window. INT never ends the superdaemon otherwise. TERM and QUIT do while the runtime of the upgraded one starts: then
+// the guard stops the workers.
 func TestReplaceAmidStops(t *testing.T) {
 	bin := buildAll(t)
 	last := 10 * time.Millisecond
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT} {
-		stopped, lost, orphaned := 0, 0, 0
+		stopped, lost, ended := 0, 0, 0
 		for range max(*upgrades/10, 1) {
 			s := startService(t, bin)
 			began := time.Now()
@@ -254,7 +256,8 @@ func TestReplaceAmidStops(t *testing.T) {
 			case state.Success():
 				stopped++
 			default:
-				orphaned++
+				ended++
+				s.waitStopped()
 			}
 			if !state.Success() && sig == syscall.SIGINT {
 				t.Fatalf("%v ended it with %v:\n%s", sig, state, s.tail())
@@ -264,8 +267,70 @@ func TestReplaceAmidStops(t *testing.T) {
 			}
 			s.cleanUp()
 		}
-		t.Logf("%v: stopped %d times, lost %d times, ended without its workers %d times", sig, stopped, lost, orphaned)
+		t.Logf("%v: stopped %d times, lost %d times, ended by the signal, and its workers stopped by the guard, %d times", sig, stopped, lost, ended)
 	}
+}
+
+// waitStopped waits until the guard of an upgrade has stopped the workers and removed the status file.
+func (s *service) waitStopped() {
+	s.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(s.dir, "status")); os.IsNotExist(err) {
+			break
+		}
+		if time.Now().After(deadline) {
+			s.count("")
+			s.t.Fatalf("workers %v are left:\n%s", s.workers(), s.tail())
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(s.dir, "app.sock")); err == nil {
+		s.t.Error("the socket file is left")
+	}
+}
+
+// TestControlAmidUpgrades has --restart and --stop at a random moment of an upgrade: none is lost in the window, and a
+// stop leaves no worker behind, whatever became of the superdaemon.
+func TestControlAmidUpgrades(t *testing.T) {
+	bin := buildAll(t)
+	last := 10 * time.Millisecond
+	amid := func(s *service, do func(context.Context, starter.Control) error) {
+		t.Helper()
+		upgraded := s.count("start_server upgraded ")
+		began := time.Now()
+		s.signal(syscall.SIGUSR2)
+		moment(last)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		if err := do(ctx, starter.Control{PIDFile: s.dir + "/pid", StatusFile: s.dir + "/status"}); err != nil {
+			s.count("")
+			t.Fatalf("%v\n%s", err, s.tail())
+		}
+		if s.count("start_server upgraded ") > upgraded {
+			last = min(time.Since(began), time.Second/10)
+		}
+	}
+	restarts, stops := 0, 0
+	for stops < max(*upgrades/10, 1) {
+		s := startService(t, bin, "--pid-file=pid", "--interval=0")
+		for range 9 {
+			amid(s, func(ctx context.Context, c starter.Control) error { return c.Restart(ctx) })
+			s.listens()
+			restarts++
+		}
+		worker := s.workers()[s.count("starting new worker ")]
+		amid(s, func(ctx context.Context, c starter.Control) error {
+			c.StatusFile = "" // it must not help
+			return c.Stop(ctx, io.Discard)
+		})
+		<-s.ended
+		s.ended = nil
+		stops++
+		if unix.Kill(worker, 0) == nil {
+			t.Fatalf("worker %d was left behind:\n%s", worker, s.tail())
+		}
+		s.cleanUp()
+	}
+	t.Logf("%d upgrades with a restart and %d with a stop", restarts, stops)
 }
 
 // endOrSuccessor waits until the service has ended, or has been replaced and goes on: nil.

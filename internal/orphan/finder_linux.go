@@ -354,3 +354,9 @@ func stopSent(pid int) bool {
 	var limit unix.Rlimit
 	return unix.Prlimit(pid, unix.RLIMIT_LOCKS, nil, &limit) == nil && limit.Cur == stopMark
 }
+
+// Open returns the process that has this number now.
+func Open(pid int) (Process, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	return Process{PID: pid, Descriptor: fd}, os.NewSyscallError("pidfd_open", err)
+}

@@ -26,3 +26,6 @@ func (p Process) Signal(syscall.Signal) error { return errors.ErrUnsupported }
 
 // MarkStopSent does nothing: no worker is taken over from a superdaemon that is killed.
 func MarkStopSent(int) {}
+
+// Open is for Linux.
+func Open(int) (Process, error) { return Process{}, errors.ErrUnsupported }

@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrNotRunning is wrapped by the error of Holder if the superdaemon has ended without removing its pid file.
+var ErrNotRunning = errors.New("no superdaemon is running")
+
 // Process is a running superdaemon, known by the lock on its pid file.
 type Process struct {
 	PID  int
@@ -42,12 +45,19 @@ func (p *Process) identify() error {
 	case !ok:
 		return fmt.Errorf("it holds %q, which is no process id", text)
 	case free:
-		return fmt.Errorf("it holds %q, but is not locked: no superdaemon is running", text)
+		return fmt.Errorf("it holds %q, but is not locked: %w", text, ErrNotRunning)
 	case errors.Is(unix.Kill(pid, 0), unix.ESRCH):
 		return fmt.Errorf("it holds %q, but there is no such process", text)
 	}
-	if err := proveOpen(p.file.descriptor, pid); err != nil {
-		return fmt.Errorf("it holds %q, but %w", text, err)
+	for attempt := 1; ; attempt++ { // the descriptors of a process that is in execve(2) are not shown
+		err := proveOpen(p.file.descriptor, pid)
+		if err == nil {
+			break
+		}
+		if attempt == lockAttempts {
+			return fmt.Errorf("it holds %q, but %w", text, err)
+		}
+		time.Sleep(lockPause)
 	}
 	p.PID = pid
 	return nil
@@ -67,12 +77,14 @@ func (p *Process) released() (bool, error) {
 
 // Gone reports, without waiting, whether the superdaemon has let go of the lock, or is no more, or another pid file has taken
 // the place. A pid file that was merely deleted says nothing about the superdaemon; nor does a lock that somebody else has taken.
+// One that ended in the middle of an upgrade is gone when the lock is free: another process stops its workers meanwhile.
 func (p *Process) Gone() (bool, error) {
 	free, err := p.released()
 	if err != nil {
 		return false, fmt.Errorf("lock pid file %q: %w", p.file.path, err)
 	}
-	return free || p.replaced() || errors.Is(unix.Kill(p.PID, 0), unix.ESRCH), nil
+	ended := errors.Is(unix.Kill(p.PID, 0), unix.ESRCH)
+	return free || p.replaced() || ended && !p.file.upgrading(), nil
 }
 
 func (p *Process) replaced() bool {

@@ -3,7 +3,10 @@
 package signals
 
 import (
+	"os"
+	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -15,6 +18,28 @@ type sigaction struct {
 }
 
 const sigIgn = 1
+
+// AwaitDelivery returns when every signal that was sent before has been received: one that is still
+// pending would be lost to IgnoreAll.
+func AwaitDelivery() {
+	for range 1000 {
+		if !pending() {
+			return
+		}
+		time.Sleep(10 * time.Microsecond)
+	}
+}
+
+// pending reports whether a signal to the process waits for one of its threads.
+func pending() bool {
+	text, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(text)) {
+		if mask, ok := strings.CutPrefix(line, "ShdPnd:"); ok {
+			return strings.Trim(mask, "\t 0\n") != ""
+		}
+	}
+	return false
+}
 
 // IgnoreAll ignores every signal that could end the process, for an exec: those which were
 // received before are in the channels. signal.Ignore would lose some of them. The function that it

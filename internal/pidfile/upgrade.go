@@ -1,0 +1,84 @@
+package pidfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A superdaemon that becomes another executable cannot receive signals for a moment. It says so by the modification time of its
+// pid file: the epoch from before that moment until signals are received again, then the time of day.
+
+// BeginUpgrade marks the file: what is signalled from now on may be lost. EndUpgrade is the opposite.
+func (f *File) BeginUpgrade() error { return f.mark(unix.Timeval{}) }
+
+// EndUpgrade marks the file: the superdaemon receives signals again.
+func (f *File) EndUpgrade() error { return f.mark(unix.NsecToTimeval(time.Now().UnixNano())) }
+
+func (f *File) mark(t unix.Timeval) error {
+	if err := unix.Futimes(f.descriptor, []unix.Timeval{t, t}); err != nil {
+		return fmt.Errorf("mark pid file %q: %w", f.path, err)
+	}
+	return nil
+}
+
+// modified returns the modification time. It differs before and after an upgrade.
+func (f *File) modified() (unix.Timespec, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(f.descriptor, &st); err != nil {
+		return unix.Timespec{}, fmt.Errorf("stat pid file %q: %w", f.path, err)
+	}
+	return st.Mtim, nil
+}
+
+// upgrading reports whether the superdaemon is in the middle of an upgrade, or has ended there and is being cleaned up after.
+func (f *File) upgrading() bool {
+	t, err := f.modified()
+	return err == nil && t == unix.Timespec{}
+}
+
+// ErrEnded is returned by Signal if the superdaemon has ended in the middle of an upgrade.
+var ErrEnded = errors.New("it has ended in the middle of an upgrade")
+
+// Signal sends a signal to the superdaemon. If an upgrade was under way, which may have lost it, it is sent again afterwards.
+func (p *Process) Signal(ctx context.Context, sig syscall.Signal) error {
+	for {
+		if err := p.settle(ctx); err != nil {
+			return err
+		}
+		before, err := p.file.modified()
+		if err != nil {
+			return err
+		}
+		if err := unix.Kill(p.PID, sig); err != nil {
+			return err
+		}
+		if after, err := p.file.modified(); err != nil || after == before && !p.file.upgrading() {
+			return err
+		}
+		if gone, err := p.Gone(); gone || err != nil { // it had an effect
+			return err
+		}
+	}
+}
+
+// settle waits until no upgrade is under way.
+func (p *Process) settle(ctx context.Context) error {
+	tick := time.NewTicker(lockPause)
+	defer tick.Stop()
+	for p.file.upgrading() {
+		if gone, err := p.Gone(); gone || err != nil {
+			return errors.Join(ErrEnded, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
