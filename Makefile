@@ -10,13 +10,17 @@ BASHDIR = share/bash-completion/completions
 ZSHDIR = share/zsh/site-functions
 FISHDIR = share/fish/vendor_completions.d
 DOCDIR = share/doc/start_server
-INSTALLED = bin/start_server share/man/man1/start_server.1 $(DOCDIR)/README.md $(DOCDIR)/LICENSE \
+EXAMPLES = $(addprefix internal/conformance/systemd/testdata/,app.service app.socket notify.service) .github/Dockerfile
+INSTALLED = bin/start_server share/man/man1/start_server.1 \
+  $(addprefix $(DOCDIR)/,README.md guide.md CHANGELOG.md LICENSE $(addprefix examples/,$(notdir $(EXAMPLES)))) \
   $(BASHDIR)/start_server $(ZSHDIR)/_start_server $(FISHDIR)/start_server.fish
 GOBUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w'
 VERSION = $(shell sed -n 's/^const version = "\(.*\)"/\1/p' cmd/start_server/options.go)
 # The time of the commit: git archive writes it to .nfpm/commit-time.
 SOURCE_DATE_EPOCH ?= $(shell grep -x '[0-9]*' .nfpm/commit-time || git log -1 --format=%ct 2>/dev/null || echo 0)
 TAR = tar --owner=0 --group=0 --numeric-owner --mtime=@$(SOURCE_DATE_EPOCH)
+PLATFORMS = $(addprefix linux/,amd64 arm64 arm 386 riscv64 ppc64le s390x) darwin/amd64 darwin/arm64 freebsd/amd64 freebsd/arm64
+PACKAGEARCH = $(patsubst arm,arm6,$(ARCH))
 NFPM = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -26,7 +30,7 @@ CHECKS = conformance,systemd
 # Coverage is counted of these: all but the commands, the measuring tools and the test tools.
 COVERED = $(shell go list ./starter ./listener/... ./internal/... | grep -Ev '/(bench|conformance|load|swaploss|scripttest|soak)(/|$$)' | paste -sd,)
 
-.PHONY: build run test lint fuzz cover bench loss soak conformance conformance-systemd cross install uninstall dist clean
+.PHONY: build run test lint fuzz cover bench loss soak conformance conformance-systemd cross install uninstall dist tarball packages clean
 
 build:
 	$(GOBUILD) -o $(BINARY) ./cmd/start_server
@@ -92,7 +96,9 @@ cross:
 install: $(BINARY)
 	install -d $(sort $(dir $(addprefix $(TREE)/,$(INSTALLED))))
 	install -m 755 $(BINARY) $(TREE)/bin/start_server
-	install -m 644 README.md LICENSE $(TREE)/$(DOCDIR)/
+	install -m 644 README.md .github/CHANGELOG.md LICENSE $(TREE)/$(DOCDIR)/
+	install -m 644 cmd/start_server/README.md $(TREE)/$(DOCDIR)/guide.md
+	install -m 644 $(EXAMPLES) $(TREE)/$(DOCDIR)/examples/
 	install -m 644 cmd/start_server/start_server.1 $(TREE)/share/man/man1/
 	install -m 644 cmd/start_server/completion/start_server.bash $(TREE)/$(BASHDIR)/start_server
 	install -m 644 cmd/start_server/completion/_start_server $(TREE)/$(ZSHDIR)/
@@ -103,26 +109,28 @@ $(BINARY):
 
 uninstall:
 	rm -f $(addprefix $(TREE)/,$(INSTALLED))
-	test ! -d $(TREE)/$(DOCDIR) || rmdir $(TREE)/$(DOCDIR)
+	test ! -d $(TREE)/$(DOCDIR) || rmdir $(TREE)/$(DOCDIR)/examples $(TREE)/$(DOCDIR)
 
-# Tarballs for `tar -xz --strip-components=1 -C /usr/local`, Debian packages, checksums. The same commit makes the same bytes.
-# A tarball has no entries for directories, so that extracting it does not change the modes and owners of existing ones.
+# Tarballs for `tar -xz --strip-components=1 -C /usr/local`, packages, checksums. The same commit makes the same bytes.
 dist:
-	rm -rf dist
-	set -e; for os in linux darwin freebsd; do for arch in amd64 arm64; do \
-	  name=start_server-$(VERSION)-$$os-$$arch; \
-	  GOOS=$$os GOARCH=$$arch $(GOBUILD) -o dist/binary-$$os-$$arch ./cmd/start_server; \
-	  $(MAKE) -s install BINARY=dist/binary-$$os-$$arch DESTDIR=dist/$$name PREFIX=; \
-	  (cd dist && find $$name -type f | LC_ALL=C sort | $(TAR) -T - -cf -) | gzip -9n >dist/$$name.tar.gz; \
-	done; done
-	set -e; for arch in amd64 arm64; do \
-	  $(MAKE) -s install BINARY=dist/binary-linux-$$arch DESTDIR=dist/deb-$$arch PREFIX=/usr \
-	    ZSHDIR=share/zsh/vendor-completions DOCDIR=share/doc/start-server; \
-	  gzip -9n dist/deb-$$arch/usr/share/man/man1/start_server.1; \
-	  mv dist/deb-$$arch/usr/share/doc/start-server/LICENSE dist/deb-$$arch/usr/share/doc/start-server/copyright; \
-	  ARCH=$$arch VERSION=$(VERSION) SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) go run $(NFPM) package -f .nfpm/nfpm.yaml -p deb -t dist; \
-	done
-	cd dist && rm -rf binary-* deb-* start_server-$(VERSION)-*[!z] && sha256sum * >SHA256SUMS && cat SHA256SUMS
+	rm -rf dist && mkdir dist
+	gzip -9n <cmd/start_server/start_server.1 >dist/start_server.1.gz
+	gzip -9n <.github/CHANGELOG.md >dist/CHANGELOG.md.gz
+	set -e; for p in $(PLATFORMS); do $(MAKE) -s tarball OS=$${p%/*} ARCH=$${p#*/}; done
+	set -e; for p in $(filter linux/%,$(PLATFORMS)); do $(MAKE) -s packages ARCH=$${p#*/}; done
+	cd dist && rm -rf binary-* *.1.gz *.md.gz start_server-$(VERSION)-*[!z] && sha256sum * >SHA256SUMS && cat SHA256SUMS
+
+# A tarball has no entries for directories, so that extracting it does not change the modes and owners of existing ones.
+tarball: NAME = start_server-$(VERSION)-$(OS)-$(ARCH)
+tarball: BINARY = dist/binary-$(OS)-$(PACKAGEARCH)
+tarball:
+	GOOS=$(OS) GOARCH=$(ARCH) GOARM=6 $(GOBUILD) -o $(BINARY) ./cmd/start_server
+	$(MAKE) -s install BINARY=$(BINARY) DESTDIR=dist/$(NAME) PREFIX=
+	(cd dist && find $(NAME) -type f | LC_ALL=C sort | $(TAR) -T - -cf -) | gzip -9n >dist/$(NAME).tar.gz
+
+packages:
+	set -e; for kind in deb rpm apk; do ARCH=$(PACKAGEARCH) VERSION=$(VERSION) SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) \
+	  go run $(NFPM) package -f .nfpm/nfpm.yaml -p $$kind -t dist; done
 
 clean:
 	rm -rf bin dist coverage
