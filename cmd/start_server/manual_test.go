@@ -2,10 +2,15 @@ package main
 
 import (
 	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -70,4 +75,52 @@ func TestManualIsClean(t *testing.T) {
 			t.Errorf("%s: %v\n%s", cmd, err, &complaints)
 		}
 	}
+}
+
+// TestManualDiagnostics sees that the man page has every log line: the texts of the functions in messages.go that are
+// called msg and something.
+func TestManualDiagnostics(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "../../starter/messages.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, declaration := range file.Decls {
+		if f, ok := declaration.(*ast.FuncDecl); ok && strings.HasPrefix(f.Name.Name, "msg") {
+			lines = append(lines, texts(t, f.Body)...)
+		}
+	}
+	if len(lines) < 20 {
+		t.Errorf("found %d log lines", len(lines))
+	}
+	verb := regexp.MustCompile(`%d failed attempts|%d,%d|%[a-z]`)
+	_, diagnostics, _ := strings.Cut(read(t, "start_server.1"), "\n.Sh DIAGNOSTICS\n")
+	diagnostics = verb.ReplaceAllString(diagnostics, "%")
+	for _, line := range lines {
+		if !strings.Contains(diagnostics, "\n.It "+verb.ReplaceAllString(line, "%")) {
+			t.Errorf("%q is not in DIAGNOSTICS of the man page", line)
+		}
+	}
+}
+
+// texts returns the strings of more than one word in a function, but for those that it passes to functions of its own
+// package.
+func texts(t *testing.T, body ast.Node) (found []string) {
+	ast.Inspect(body, func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok {
+			_, own := call.Fun.(*ast.Ident)
+			return !own
+		}
+		if literal, ok := n.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+			text, err := strconv.Unquote(literal.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(text, " ") {
+				found = append(found, text)
+			}
+		}
+		return true
+	})
+	return found
 }
