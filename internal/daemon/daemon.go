@@ -18,7 +18,7 @@ import (
 // variable holds, in the detached program, the descriptor to say that it is up.
 const variable = "START_SERVER_DETACHED"
 
-// ErrStartFailed says that the detached program ended before it was up. It has told why
+// ErrStartFailed says that the detached program ended before it was up. It has reported why
 // on standard error.
 var ErrStartFailed = errors.New("the detached start_server did not come up")
 
@@ -81,10 +81,10 @@ func await(read int) error {
 }
 
 // Parent is the end of the pipe to the program that waits until we are up. The
-// zero Parent is nobody.
+// zero Parent is none.
 type Parent struct{ fd int }
 
-// Detached tells whether this program was started by Detach, once: it forgets.
+// Detached reports whether this program was started by Detach. It does so once, and removes the sign.
 func Detached() (Parent, bool) {
 	value, ok := os.LookupEnv(variable)
 	if !ok {

@@ -18,8 +18,8 @@ type File struct {
 	descriptor int
 }
 
-// LockedError says that another process holds the lock. PID is its pid where that is known (Linux), else what the file says, 0
-// where it says no number.
+// LockedError says that another process holds the lock. PID is its pid if that is known (Linux), else what the file says, 0
+// if it holds no number.
 type LockedError struct {
 	Path string
 	PID  int
@@ -32,14 +32,14 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("lock pid file %q: it is locked by process %d", e.Path, e.PID)
 }
 
-// Someone who only probes the lock, or who waited for a dead superdaemon to go, lets go of it at once.
+// A process that only probes the lock, or waited for a dead superdaemon to go, releases it at once.
 const (
 	lockAttempts = 10
 	lockPause    = 10 * time.Millisecond
 )
 
-// Create opens the file (mode 0644 less the umask where it is new), locks it without waiting and writes the pid. What stands in the
-// file is touched only under the lock. It answers *LockedError where another process holds the lock, and an error for a symbolic
+// Create opens the file (mode 0644 less the umask if it is new), locks it without waiting and writes the pid. What stands in the
+// file is touched only under the lock. It returns *LockedError if another process holds the lock, and an error for a symbolic
 // link and whatever else is no regular file.
 func Create(path string, pid int) (*File, error) {
 	for attempt := 1; ; attempt++ {
@@ -130,7 +130,7 @@ func openRegular(path string, flags int) (fd int, err error) {
 	return fd, nil
 }
 
-// holder is who holds the lock: not always who wrote the file, for everybody who may read it can lock it.
+// holder is the process that holds the lock. It need not be the one that wrote the file: any process that may read it can lock it.
 func (f *File) holder() int {
 	if pid := locker(f.descriptor); pid > 0 {
 		return pid

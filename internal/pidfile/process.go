@@ -63,7 +63,7 @@ func (p *Process) identify() error {
 	return nil
 }
 
-// released reports whether nobody holds the lock. The probe is shared, so that two of them do not take each other for a superdaemon.
+// released reports whether no process holds the lock. The probe is shared, so that two of them do not take each other for a superdaemon.
 func (p *Process) released() (bool, error) {
 	err := flock(p.file.descriptor, unix.LOCK_SH|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -76,7 +76,7 @@ func (p *Process) released() (bool, error) {
 }
 
 // Gone reports, without waiting, whether the superdaemon has let go of the lock, or is no more, or another pid file has taken
-// the place. A pid file that was merely deleted says nothing about the superdaemon; nor does a lock that somebody else has taken.
+// the place. A pid file that was merely deleted says nothing about the superdaemon; nor does a lock that another process has taken.
 // One that ended in the middle of an upgrade is gone when the lock is free: another process stops its workers meanwhile.
 func (p *Process) Gone() (bool, error) {
 	free, err := p.released()
@@ -94,7 +94,7 @@ func (p *Process) replaced() bool {
 }
 
 // Wait returns when the superdaemon is gone, or with the error of ctx when that ends before. It does not wait in the queue for the
-// lock, where anybody could stand before it.
+// lock, where any process could stand before it.
 func (p *Process) Wait(ctx context.Context) error {
 	tick := time.NewTicker(lockPause)
 	defer tick.Stop()

@@ -15,7 +15,7 @@ type Port struct {
 	Host string // "" for any IPv4 address (0.0.0.0); IPv6 without brackets
 	Port int    // 0 to 65535
 	UDP  bool
-	FD   int // wished descriptor in the worker, -1 where none
+	FD   int // descriptor asked for in the worker, -1 for none
 }
 
 // IPv6 reports whether the host is an IPv6 address.
@@ -50,9 +50,9 @@ type tail struct {
 
 func parseTail(s string) (t tail, ok bool) {
 	s, t.udp = strings.CutPrefix(strings.Trim(s, space), "u")
-	number, descriptor, wished := strings.Cut(s, "=")
+	number, descriptor, hasFD := strings.Cut(s, "=")
 	t.number, t.descriptor = strings.TrimRight(number, space), descriptor
-	return t, digits(t.number) && (!wished || digits(descriptor))
+	return t, digits(t.number) && (!hasFD || digits(descriptor))
 }
 
 func digits(s string) bool {

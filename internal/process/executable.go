@@ -15,7 +15,7 @@ func Self() (string, error) {
 }
 
 // Executable is the path by which this process was started, so that what is
-// there later, a new version or a link to one, is what somebody would start again.
+// there later, a new version or a link to one, is what a user would start again.
 func Executable() string {
 	running, err := os.Executable()
 	if err != nil {

@@ -34,7 +34,7 @@ func openDescriptors() []int {
 		}
 		return fds
 	}
-	const most = 1024 // where no folder lists them; more are inherited, but not skipped by sockets
+	const most = 1024 // if no directory lists them; more are inherited, but not skipped by sockets
 	for fd := range most {
 		fds = append(fds, fd)
 	}
@@ -50,7 +50,7 @@ func readNames(dir string) ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
-// Reserve makes room for so many more descriptors at once. A table of more than 256 grows by doubling, and
+// Reserve makes room for count more descriptors at once. A table of more than 256 grows by doubling, and
 // each time a process with threads waits for the kernel's RCU, 10 ms or so.
 func Reserve(count int) {
 	const others = 32 // what is open, and will be

@@ -3,7 +3,7 @@ package process
 import "golang.org/x/sys/unix"
 
 // Reap returns a child that has died and its raw wait status (exit code × 256
-// + signal + 128 for a core dump), or false where nobody has. It never waits.
+// + signal + 128 for a core dump), or false if none has. It never waits.
 func Reap() (pid, status int, ok bool) {
 	for {
 		var ws unix.WaitStatus

@@ -19,10 +19,10 @@ const Closed = ^uintptr(0)
 
 // Spec is a program to start.
 type Spec struct {
-	Args         []string  // the program, looked up in the PATH of Env where it has no slash, and its arguments
+	Args         []string  // the program, looked up in the PATH of Env if it has no slash, and its arguments
 	Env          []string  // "NAME=value"
-	Dir          string    // where it runs; "" for here
-	Files        []uintptr // by the child's number, Hole for a closed one
+	Dir          string    // the working directory; "" for that of this process
+	Files        []uintptr // by the child's number, Closed for a closed one
 	SetListenPID bool      // LISTEN_PID in Env is to become the pid of the program itself
 	Session      bool      // in a session of its own
 
@@ -49,7 +49,7 @@ var ErrFork = errors.New("fork(2) failed")
 // Start starts a program and returns its pid. A program that cannot be executed
 // is a child as well, as under Server::Starter 0.35: it says on
 // its standard error what went wrong and exits with status 255, or with the
-// errno where the folder was the reason. An error is an ErrFork or means that
+// errno if the directory was the reason. An error is an ErrFork or means that
 // not even that child could be made.
 func Start(spec Spec) (int, error) {
 	if !spec.SetListenPID {

@@ -12,7 +12,7 @@ import (
 
 // A trampoline is this same executable, started under another name, that
 // becomes the program by execve. It does what only the child itself can do: say
-// what its pid is, and stay a child with a pid where there is nothing to become.
+// what its pid is, and stay a child with a pid if there is nothing to become.
 const trampoline = "start_server: exec"
 
 func startTrampoline(spec Spec) (int, error) {
@@ -26,8 +26,8 @@ func startTrampoline(spec Spec) (int, error) {
 	return pid, forkError(err)
 }
 
-// init, not a call in main: whoever imports the superdaemon as a package has
-// the trampoline in his executable as well.
+// init, not a call in main: a program that imports the superdaemon as a package has
+// the trampoline in its executable as well.
 func init() {
 	if len(os.Args) >= 3 && os.Args[0] == trampoline {
 		execTarget(os.Args[1], os.Args[2:])
@@ -52,7 +52,7 @@ func execTarget(dir string, args []string) {
 	fatal(fmt.Sprintf("failed to exec %s: %v", args[0], err), StatusNotExecuted>>8)
 }
 
-// ownPID sets LISTEN_PID, where it is asked for, to the pid that the program
+// ownPID sets LISTEN_PID, if it is asked for, to the pid that the program
 // is about to have: ours (sd_listen_fds(3)).
 func ownPID(env []string) []string {
 	return slices.Collect(func(yield func(string) bool) {
