@@ -51,6 +51,7 @@ type Config struct {
 	StatusFile string
 	StatusJSON string
 	LogFile    string // a file, or "| command"
+	LogPrefix  string // each line of the superdaemon's own begins with the time and this text; "" for neither
 	Daemonize  bool   // needs LogFile
 
 	// What the program decides that embeds this package. None of it is an option.
@@ -104,6 +105,9 @@ func (c Config) Validate() error {
 	}
 	if command, pipe := logfile.Command(c.LogFile); pipe && command == "" {
 		errs = append(errs, fmt.Errorf("--log-file=%q: no command after the bar", c.LogFile))
+	}
+	if strings.ContainsAny(c.LogPrefix, "\n\x00") {
+		errs = append(errs, fmt.Errorf("--log-prefix=%q: must be one line", c.LogPrefix))
 	}
 	if c.Daemonize && c.LogFile == "" {
 		errs = append(errs, errors.New("--daemonize: --log-file must be given as well, for there will be no terminal"))

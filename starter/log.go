@@ -34,6 +34,7 @@ const patience = 250 * time.Millisecond
 // log that is stuck does not stop the deployments.
 type log struct {
 	file      string      // --log-file, if it is a file
+	prefix    string      // of each line, see logfile.AppendPrefix
 	fd        int         // the file, until it becomes standard output and error
 	command   *logCommand // if --log-file is a command
 	writer    *background.Runner
@@ -142,11 +143,15 @@ func (l *log) print(line string) {
 		return
 	}
 	if l.dropped > 0 {
-		l.unwritten = fmt.Appendf(l.unwritten, "dropped %d log lines: the log reader was too slow\n", l.dropped)
+		l.unwritten = l.appendLine(l.unwritten, fmt.Sprintf("dropped %d log lines: the log reader was too slow", l.dropped))
 		l.dropped = 0
 	}
-	l.unwritten = append(append(l.unwritten, line...), '\n')
+	l.unwritten = l.appendLine(l.unwritten, line)
 	l.flush()
+}
+
+func (l *log) appendLine(lines []byte, line string) []byte {
+	return append(append(logfile.AppendPrefix(lines, l.prefix), line...), '\n')
 }
 
 // flush takes note of what the writer has written, and has it write the rest.

@@ -113,6 +113,7 @@ func (d *superdaemon) open(ctx context.Context, detached bool) (err error) {
 	if d.log, err = openLog(d.config.LogFile, encode(d.environment.base, nil), detached, d.loop.wakeUp); err != nil {
 		return err
 	}
+	d.log.prefix = d.config.LogPrefix
 	d.logLine(msgStarting(os.Getpid()))
 	if d.config.PIDFile != "" {
 		if d.pidFile, err = pidfile.Create(d.config.PIDFile, os.Getpid()); err != nil {

@@ -324,6 +324,7 @@ func (d *superdaemon) saveState() *upgradeState {
 func (d *superdaemon) resume(u *upgradeState) {
 	keepOpen(u.descriptors(), false)
 	d.log = resumeLog(d.config.LogFile, encode(d.environment.base, nil), u.Log, d.loop.wakeUp)
+	d.log.prefix = d.config.LogPrefix
 	if u.PIDFile >= 0 {
 		d.pidFile = pidfile.Adopt(d.config.PIDFile, u.PIDFile)
 	}

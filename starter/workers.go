@@ -62,6 +62,7 @@ func (w *workers) start(generation int, again bool) (int, error) {
 	}
 	pid, err := w.files.Start(process.Spec{
 		Args:         w.config.Program,
+		LogPrefix:    w.config.LogPrefix,
 		Env:          encode(vars, overrides),
 		Dir:          w.config.Dir,
 		Files:        files,

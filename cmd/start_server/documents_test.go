@@ -38,6 +38,14 @@ func TestReadmeQuotes(t *testing.T) {
 	}
 }
 
+// TestReadmeDeploy sees that the guide has the deploy script that the test script runs.
+func TestReadmeDeploy(t *testing.T) {
+	_, script, ok := strings.Cut(read(t, "../../testdata/script/deploy.txtar"), "\n-- deploy.sh --\n")
+	if guide := read(t, "README.md"); !ok || !strings.Contains(guide, "```sh\n"+script+"```") {
+		t.Errorf("the guide does not have to the letter:\n%s", script)
+	}
+}
+
 // TestReadmeDifferences sees that the table of differences has a row for everything that a script marks as different.
 func TestReadmeDifferences(t *testing.T) {
 	const table = "../../internal/conformance/README.md"

@@ -62,6 +62,7 @@ type fileOptions struct {
 	StatusJSON string `long:"status-json" no-abbrev:"yes" unquote:"false" value-name:"FILE" description:"write the state of start_server, the workers and the last restart to this file as JSON; with --restart, read there why it was given up (default: none)"`
 	EnvDir     string `long:"envdir" unquote:"false" value-name:"DIR" description:"set an environment variable for each file in this directory, read before every start (default: $ENVDIR)"`
 	LogFile    string `long:"log-file" unquote:"false" value-name:"FILE" description:"append the output of start_server and the workers to this file, reopened on HUP; \"| COMMAND\" pipes it to a command (default: standard output and error)"`
+	LogPrefix  string `long:"log-prefix" no-abbrev:"yes" unquote:"false" value-name:"TEXT" description:"begin each line of start_server's own with the time and this text (default: no time, no text)"`
 	Daemonize  bool   `long:"daemonize" description:"run in the background; requires --log-file"`
 }
 
@@ -143,7 +144,7 @@ func (o options) config(program []string) (starter.Config, error) {
 	c.PIDFile, c.StatusFile, c.EnvDir = o.Files.PIDFile, o.Files.StatusFile, o.Files.EnvDir
 	c.StatusJSON, c.Version = o.Files.StatusJSON, version
 	c.RestoreOutput = false // it ends with Run, and what reads its output must see that end when the log takes over
-	c.LogFile, c.Daemonize = o.Files.LogFile, o.Files.Daemonize
+	c.LogFile, c.LogPrefix, c.Daemonize = o.Files.LogFile, o.Files.LogPrefix, o.Files.Daemonize
 	c.SocketActivation = o.Readiness.SocketActivation
 	var errs [3]error
 	c.PathMode, errs[0] = notEmpty("path-mode", o.Sockets.PathMode)

@@ -24,6 +24,7 @@ type Spec struct {
 	Dir          string    // the working directory; "" for that of this process
 	Files        []uintptr // by the child's number, Closed for a closed one
 	SetListenPID bool      // LISTEN_PID in Env is to become the pid of the program itself
+	LogPrefix    string    // of the line that reports that it cannot be executed, see logfile.AppendPrefix
 	Session      bool      // in a session of its own
 
 	Credential *syscall.Credential // the user that runs it; nil for that of this process

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/start-server/start-server/internal/logfile"
 )
 
 // A trampoline is this same executable, started under another name, that
@@ -20,7 +22,7 @@ func startTrampoline(spec Spec) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	args := append([]string{trampoline, spec.Dir}, spec.Args...)
+	args := append([]string{trampoline, spec.LogPrefix, spec.Dir}, spec.Args...)
 	spec.Dir = "" // the trampoline goes there
 	pid, err := spec.forkExec(self, args)
 	return pid, forkError(err)
@@ -29,18 +31,22 @@ func startTrampoline(spec Spec) (int, error) {
 // init, not a call in main: a program that imports the superdaemon as a package has
 // the trampoline in its executable as well.
 func init() {
-	if len(os.Args) >= 3 && os.Args[0] == trampoline {
-		execTarget(os.Args[1], os.Args[2:])
+	if len(os.Args) >= 4 && os.Args[0] == trampoline {
+		prefix, dir, args := os.Args[1], os.Args[2], os.Args[3:]
+		line, status := execTarget(dir, args)
+		_, _ = os.Stderr.Write(append(logfile.AppendPrefix(nil, prefix), line+"\n"...))
+		os.Exit(status)
 	}
 }
 
-func execTarget(dir string, args []string) {
+// execTarget becomes the program. It returns only if that fails, with a line that reports it and the exit status.
+func execTarget(dir string, args []string) (line string, status int) {
 	// The superdaemon ignores SIGPIPE and so does its worker, but for this
 	// runtime's own handler, which execve would set back to the default.
 	signal.Ignore(syscall.SIGPIPE)
 	if dir != "" {
 		if err := os.Chdir(dir); err != nil {
-			fatal(fmt.Sprintf("failed to chdir:%s:%v", dir, errno(err)), int(errno(err)))
+			return fmt.Sprintf("failed to chdir:%s:%v", dir, errno(err)), int(errno(err))
 		}
 	}
 	env := ownPID(os.Environ())
@@ -49,7 +55,7 @@ func execTarget(dir string, args []string) {
 	if err == syscall.ENOEXEC {
 		err = syscall.Exec(shell, shellArgs(path, args), env)
 	}
-	fatal(fmt.Sprintf("failed to exec %s: %v", args[0], err), StatusNotExecuted>>8)
+	return fmt.Sprintf("failed to exec %s: %v", args[0], err), StatusNotExecuted >> 8
 }
 
 // ownPID sets LISTEN_PID, if it is asked for, to the pid that the program
@@ -78,9 +84,4 @@ func errno(err error) syscall.Errno {
 			return syscall.EIO
 		}
 	}
-}
-
-func fatal(words string, status int) {
-	fmt.Fprintln(os.Stderr, words)
-	os.Exit(status)
 }
