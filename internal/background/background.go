@@ -1,11 +1,11 @@
-// Package background runs work that may wait for the world (a file system that hangs, a pipe that is
-// full) outside the goroutine that must never wait.
+// Package background runs work that may block (on a file system that hangs, on a full pipe) outside
+// the goroutine that must never block.
 package background
 
 import "time"
 
-// Runner runs one piece of work at a time in a goroutine of its own. Its methods belong to one
-// goroutine, its owner.
+// Runner runs one piece of work at a time in a goroutine of its own. Its methods may be called by
+// one goroutine only, its owner.
 type Runner struct {
 	work chan func()
 	done chan struct{}
@@ -13,7 +13,8 @@ type Runner struct {
 	busy bool
 }
 
-// New returns a Runner that calls wake, from its own goroutine, each time a piece of work has ended.
+// New returns a Runner that calls wake, from its own goroutine, each time a piece of work has
+// ended.
 func New(wake func()) *Runner {
 	r := &Runner{work: make(chan func()), done: make(chan struct{}, 1), wake: wake}
 	go r.run()
@@ -28,14 +29,14 @@ func (r *Runner) run() {
 	}
 }
 
-// Run starts work and waits until it ends, for limit at the most. It reports whether the work has
-// ended: what it wrote may be read then. Otherwise it keeps running until Idle reports its end.
-// Run starts nothing while earlier work is under way, and reports false.
+// Run starts work and waits at most limit for it to end. It reports whether the work has ended;
+// only then may its results be read. Otherwise the work keeps running until Idle reports true.
+// While earlier work is under way, Run starts nothing and returns false.
 func (r *Runner) Run(work func(), limit time.Duration) (ended bool) {
 	if !r.Idle() {
 		return false
 	}
-	r.work <- work // never waits: the goroutine is in its range, or about to be
+	r.work <- work // never blocks for long: the goroutine is receiving, or about to
 	r.busy = true
 	return r.Wait(limit)
 }
@@ -52,7 +53,7 @@ func (r *Runner) Idle() bool {
 	return !r.busy
 }
 
-// Wait waits until the work under way has ended, for limit at the most, and reports whether it has.
+// Wait waits at most limit for the work under way to end, and reports whether it has.
 func (r *Runner) Wait(limit time.Duration) (ended bool) {
 	if r.Idle() || limit <= 0 {
 		return !r.busy
@@ -67,5 +68,5 @@ func (r *Runner) Wait(limit time.Duration) (ended bool) {
 	return !r.busy
 }
 
-// Close ends the goroutine, after the work that is under way.
+// Close ends the goroutine once the work under way has ended.
 func (r *Runner) Close() { close(r.work) }

@@ -13,13 +13,13 @@ func TestRun(t *testing.T) {
 	n := 0
 	for i := range 100 {
 		if !r.Run(func() { n++ }, 20*time.Second) || n != i+1 {
-			t.Fatalf("run %d: %d pieces of work have ended", i, n)
+			t.Fatalf("after run %d: %d pieces of work have ended", i, n)
 		}
 		<-woken
 	}
 }
 
-// TestRunStuck checks that work that hangs holds up only itself.
+// TestRunStuck checks that work that hangs blocks neither its owner nor Wait.
 func TestRunStuck(t *testing.T) {
 	t.Parallel()
 	woken := make(chan struct{}, 10)
@@ -28,13 +28,13 @@ func TestRunStuck(t *testing.T) {
 	hang := make(chan struct{})
 	result := ""
 	if r.Run(func() { <-hang; result = "ended" }, time.Millisecond) {
-		t.Error("work that hangs has ended")
+		t.Error("Run reports the end of work that hangs")
 	}
 	if r.Idle() || r.Wait(time.Millisecond) {
 		t.Error("idle while work is under way")
 	}
 	if r.Run(func() { t.Error("started beside other work") }, 0) {
-		t.Error("ran beside other work")
+		t.Error("Run reports the end of work that it must not start")
 	}
 	close(hang)
 	<-woken

@@ -12,16 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Receiver is the notify socket of one worker. Somebody has to wait in Next for as long as it is open: a sender may wait for room in
-// the queue, or for its descriptors to be closed (sd_notify_barrier(3)).
+// Receiver is the notify socket of one worker. While it is open a goroutine has to wait in Next: a
+// sender may be waiting for room in the queue, or for its descriptors to be closed
+// (sd_notify_barrier(3)).
 type Receiver struct {
 	file       *os.File // waits without holding a thread, and is woken by Close
 	descriptor int
 	address    string
 }
 
-// Listen makes a notify socket: on Linux in the abstract namespace, under the name and something random, so that nobody can have
-// taken the address before; elsewhere in a folder of its own, under a name that cannot be guessed, since there is no telling who sends.
+// Listen makes a notify socket. On Linux it is in the abstract namespace, its address the name and
+// a random part, so that no other process can take the address first. Elsewhere it is in a
+// directory of its own, under a name that cannot be guessed, because the sender of a datagram is
+// not known there.
 func Listen(name string) (*Receiver, error) {
 	fd, address, err := listen(name)
 	if err != nil {
@@ -30,7 +33,8 @@ func Listen(name string) (*Receiver, error) {
 	return receiver(fd, address), nil
 }
 
-// Adopt takes over the descriptor and the address of a Receiver, after an exec. It is closed on the next exec again.
+// Adopt returns a Receiver for the descriptor and the address that a Receiver had before an exec.
+// It sets the close-on-exec flag again.
 func Adopt(descriptor int, address string) *Receiver {
 	unix.CloseOnExec(descriptor)
 	return receiver(descriptor, address)
@@ -40,13 +44,13 @@ func receiver(fd int, address string) *Receiver {
 	return &Receiver{file: os.NewFile(uintptr(fd), address), descriptor: fd, address: address}
 }
 
-// Descriptor is for handing the socket across an exec.
+// Descriptor returns the socket's descriptor, to keep it across an exec.
 func (r *Receiver) Descriptor() int { return r.descriptor }
 
-// Address is the value for NOTIFY_SOCKET.
+// Address returns the value for NOTIFY_SOCKET.
 func (r *Receiver) Address() string { return r.address }
 
-// Close closes the socket and wakes Next. It removes the socket file where there is one.
+// Close closes the socket, wakes Next, and removes the socket file if there is one.
 func (r *Receiver) Close() error {
 	err := r.file.Close()
 	if strings.HasPrefix(r.address, "/") {
@@ -55,22 +59,26 @@ func (r *Receiver) Close() error {
 	return err
 }
 
-// Pause makes Next answer at once, as if the receiver were closed, until Resume. What is unread stays in the queue.
+// Pause makes Next return at once, as if the receiver were closed, until Resume is called. Unread
+// datagrams stay in the queue.
 func (r *Receiver) Pause() { _ = r.file.SetReadDeadline(time.Now()) }
 
-// Resume is the opposite of Pause.
+// Resume undoes Pause.
 func (r *Receiver) Resume() { _ = r.file.SetReadDeadline(time.Time{}) }
 
-// A datagram may be as long as for systemd (NOTIFY_BUFFER_MAX, bytes) and bring as many descriptors as the kernel lets pass (SCM_MAX_FD).
+// A datagram may be as long as systemd allows (NOTIFY_BUFFER_MAX, in bytes), and may carry as many
+// descriptors as the kernel allows (SCM_MAX_FD).
 const (
 	maxDatagram    = 4096
 	maxDescriptors = 253
 )
 
-// Next waits for the next datagram from a trusted sender; pid and uid are those that the kernel vouches for (0 for a process of
-// another pid namespace). Whatever else arrives is dropped: oversized, cut or binary datagrams, and those of strangers. Descriptors
-// that come along are closed at once. It is os.ErrClosed when the receiver is closed or pauses. Where the system does not tell who sends (not
-// Linux), everyone who knows the address is trusted.
+// Next waits for the next datagram from a trusted sender. It calls trusted with the sender's pid
+// and uid as the kernel reports them (pid 0 for a process of another pid namespace). Other
+// datagrams are dropped: oversized, truncated or binary ones, and those of other senders.
+// Descriptors in them are closed at once. The error is os.ErrClosed if the receiver is closed or
+// paused. On systems other than Linux the sender is not known, and every process that knows the
+// address is trusted.
 func (r *Receiver) Next(trusted func(pid, uid int) bool) (Message, error) {
 	conn, err := r.file.SyscallConn()
 	if err != nil {
@@ -84,7 +92,7 @@ func (r *Receiver) Next(trusted func(pid, uid int) bool) (Message, error) {
 			datagram, control, receiveErr = receive(int(fd))
 			return receiveErr != unix.EAGAIN
 		})
-		if err != nil { // package os does not tell this one as what it is
+		if err != nil { // package os returns an error of its own here, not os.ErrClosed
 			receiveErr = os.ErrClosed
 		}
 		if receiveErr != nil {
@@ -96,7 +104,7 @@ func (r *Receiver) Next(trusted func(pid, uid int) bool) (Message, error) {
 	}
 }
 
-// receive takes one datagram from the queue. Where something of it was cut off it answers an empty one.
+// receive takes one datagram from the queue. It returns an empty one if a part was cut off.
 func receive(fd int) (datagram []byte, control []unix.SocketControlMessage, err error) {
 	buffer := make([]byte, maxDatagram+1)
 	oob := make([]byte, unix.CmsgSpace(credentialsSize)+unix.CmsgSpace(4*maxDescriptors))

@@ -1,4 +1,5 @@
-// Package sdnotify speaks both sides of sd_notify(3): Send tells our own service manager, a Receiver hears what a worker tells us.
+// Package sdnotify implements both sides of sd_notify(3): Send notifies the service manager of
+// start_server, and a Receiver receives the notifications of a worker.
 package sdnotify
 
 import (
@@ -14,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Send sends state, newline-separated assignments, as one datagram to the address that NOTIFY_SOCKET tells: an absolute path, or
-// "@name" in the abstract namespace (Linux). It never waits: where the receiver's queue is full, that is an error.
+// Send sends state, newline-separated assignments, as one datagram to the address in NOTIFY_SOCKET:
+// an absolute path, or "@name" in the abstract namespace (Linux). It never blocks: a full queue at
+// the receiver is an error.
 func Send(address, state string) error {
 	if err := send(address, state); err != nil {
 		return fmt.Errorf("notify %q: %w", address, err)
@@ -40,16 +42,16 @@ func send(address, state string) error {
 	}
 }
 
-// Message is what one datagram says. Other assignments of sd_notify(3) are not ours to act on.
+// Message holds the assignments of one datagram. Other assignments of sd_notify(3) are ignored.
 type Message struct {
 	Ready     bool          `json:"ready"`      // READY=1
 	Stopping  bool          `json:"stopping"`   // STOPPING=1
 	Status    string        `json:"status"`     // STATUS=, in UTF-8
-	HasStatus bool          `json:"has_status"` // tells an empty status from none
-	Extend    time.Duration `json:"extend"`     // EXTEND_TIMEOUT_USEC=, 0 where it does not say
+	HasStatus bool          `json:"has_status"` // distinguishes an empty status from none
+	Extend    time.Duration `json:"extend"`     // EXTEND_TIMEOUT_USEC=, 0 if absent
 }
 
-// parse reads a datagram, unless it is no text.
+// parse reads a datagram. It reports false if the datagram is not text.
 func parse(datagram []byte) (m Message, ok bool) {
 	datagram = bytes.TrimSuffix(datagram, []byte{0})
 	if len(datagram) == 0 || bytes.IndexByte(datagram, 0) >= 0 {

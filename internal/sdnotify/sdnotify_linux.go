@@ -26,9 +26,9 @@ func listen(name string) (fd int, address string, err error) {
 	if err != nil {
 		return -1, "", err
 	}
-	// Before bind: no datagram comes without its sender's credentials.
+	// Before bind, so that every datagram comes with its sender's credentials.
 	err = os.NewSyscallError("setsockopt SO_PASSCRED", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1))
-	var random [16]byte // package crypto/rand would cost every start of start_server a tenth of a millisecond
+	var random [16]byte // linking crypto/rand would add a tenth of a millisecond to every start
 	if err == nil {
 		_, err = unix.Getrandom(random[:], 0)
 	}
@@ -52,16 +52,17 @@ func accept(control []unix.SocketControlMessage, trusted func(pid, uid int) bool
 	return false
 }
 
-// Trusted tells who may speak for a worker: root, ourselves, the worker and its descendants, and everyone who runs as a user that
-// the worker runs as, since a sender is often dead before it is looked at (systemd-notify in a shell worker). A process of any
-// other user is a stranger.
+// Trusted returns a function that reports whether a sender may notify on behalf of the worker:
+// root, this user, the worker and its descendants, and any process of a user that the worker runs
+// as, since a sender has often ended before it can be examined (systemd-notify in a shell worker).
 func Trusted(worker int) func(pid, uid int) bool {
 	return func(pid, uid int) bool {
 		return uid == 0 || uid == os.Geteuid() || runsAs(worker, uid) || descends(pid, worker)
 	}
 }
 
-// runsAs reports whether uid is one of the process's real, effective, saved and file system user ids, as proc_pid_status(5) has them.
+// runsAs reports whether uid is the process's real, effective, saved or file system user ID
+// (proc_pid_status(5)).
 func runsAs(pid, uid int) bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -79,9 +80,9 @@ func runsAs(pid, uid int) bool {
 	return false
 }
 
-// descends reports whether pid is the ancestor or comes from it.
+// descends reports whether pid is the ancestor or one of its descendants.
 func descends(pid, ancestor int) bool {
-	// Bounded, because the tree may change while we climb it.
+	// Bounded, because the tree may change meanwhile.
 	for range 1000 {
 		if pid == ancestor {
 			return pid > 0
@@ -94,8 +95,8 @@ func descends(pid, ancestor int) bool {
 	return false
 }
 
-// parent returns the parent's pid, 0 where it is unknown. In proc_pid_stat(5) it is the second field behind the program's name, which
-// stands in parentheses and may hold any byte.
+// parent returns the parent's pid, or 0 if it is unknown. In proc_pid_stat(5) it is the second
+// field after the program's name, which is in parentheses and may hold any byte.
 func parent(pid int) int {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

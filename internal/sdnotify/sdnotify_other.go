@@ -35,7 +35,7 @@ func socket() (int, error) {
 	return fd, nil
 }
 
-// listen binds in a folder that nobody else may list. The name of the socket is the secret.
+// listen binds in a directory that no other user may list. The name of the socket is the secret.
 func listen(string) (fd int, address string, err error) {
 	dir, err := os.MkdirTemp("", "notify")
 	if err != nil {
@@ -74,5 +74,5 @@ func bind(dir, address string) (int, error) {
 
 func accept([]unix.SocketControlMessage, func(pid, uid int) bool) bool { return true }
 
-// Trusted trusts everyone: who sends is not told here.
+// Trusted returns a function that trusts every process: the sender is not known on this system.
 func Trusted(int) func(pid, uid int) bool { return func(int, int) bool { return true } }

@@ -28,7 +28,7 @@ func sendT(t *testing.T, address, state string) {
 	}
 }
 
-func everyone(int, int) bool { return true }
+func anyProcess(int, int) bool { return true }
 
 func wantNext(t *testing.T, r *Receiver, trusted func(pid, uid int) bool, want Message) {
 	t.Helper()
@@ -39,36 +39,36 @@ func wantNext(t *testing.T, r *Receiver, trusted func(pid, uid int) bool, want M
 
 func TestSendThenNext(t *testing.T) {
 	r := listenT(t)
-	sendT(t, r.Address(), "READY=1\nSTATUS=at your service\nEXTEND_TIMEOUT_USEC=1500000")
-	wantNext(t, r, everyone, Message{Ready: true, Status: "at your service", HasStatus: true, Extend: 1500 * time.Millisecond})
+	sendT(t, r.Address(), "READY=1\nSTATUS=3 requests\nEXTEND_TIMEOUT_USEC=1500000")
+	wantNext(t, r, anyProcess, Message{Ready: true, Status: "3 requests", HasStatus: true, Extend: 1500 * time.Millisecond})
 	sendT(t, r.Address(), "STOPPING=1\nSTATUS=\n")
-	wantNext(t, r, everyone, Message{Stopping: true, HasStatus: true})
+	wantNext(t, r, anyProcess, Message{Stopping: true, HasStatus: true})
 }
 
 func TestNextWaits(t *testing.T) {
 	r := listenT(t)
-	type answer struct {
+	type result struct {
 		m   Message
 		err error
 	}
-	answers := make(chan answer)
+	results := make(chan result)
 	next := func() {
-		m, err := r.Next(everyone)
-		answers <- answer{m, err}
+		m, err := r.Next(anyProcess)
+		results <- result{m, err}
 	}
 	go next()
 	sendT(t, r.Address(), "READY=1")
-	if a := <-answers; a.err != nil || !a.m.Ready {
+	if a := <-results; a.err != nil || !a.m.Ready {
 		t.Errorf("Next = %+v, %v", a.m, a.err)
 	}
 	go next()
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if a := <-answers; !errors.Is(a.err, os.ErrClosed) {
+	if a := <-results; !errors.Is(a.err, os.ErrClosed) {
 		t.Errorf("Next = %+v, %v; want %v", a.m, a.err, os.ErrClosed)
 	}
-	if _, err := r.Next(everyone); !errors.Is(err, os.ErrClosed) {
+	if _, err := r.Next(anyProcess); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("Next = %v; want %v", err, os.ErrClosed)
 	}
 }
@@ -77,7 +77,7 @@ func TestPause(t *testing.T) {
 	r := listenT(t)
 	woken := make(chan error)
 	go func() {
-		_, err := r.Next(everyone)
+		_, err := r.Next(anyProcess)
 		woken <- err
 	}()
 	r.Pause()
@@ -85,29 +85,29 @@ func TestPause(t *testing.T) {
 		t.Errorf("Next = %v; want %v", err, os.ErrClosed)
 	}
 	sendT(t, r.Address(), "READY=1")
-	if _, err := r.Next(everyone); !errors.Is(err, os.ErrClosed) {
+	if _, err := r.Next(anyProcess); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("Next = %v; want %v", err, os.ErrClosed)
 	}
 	r.Resume()
-	wantNext(t, r, everyone, Message{Ready: true})
+	wantNext(t, r, anyProcess, Message{Ready: true})
 }
 
-func TestNextDropsWhatIsNoMessage(t *testing.T) {
+func TestNextDropsInvalidDatagrams(t *testing.T) {
 	r := listenT(t)
 	for _, junk := range []string{"", "\x00", "a\x00b", "READY=1\n" + strings.Repeat("x", maxDatagram), strings.Repeat("\x00", 2*maxDatagram)} {
 		sendT(t, r.Address(), junk)
 	}
 	full := "STATUS=" + strings.Repeat("s", maxDatagram-len("STATUS="))
 	sendT(t, r.Address(), full)
-	wantNext(t, r, everyone, Message{Status: full[len("STATUS="):], HasStatus: true})
+	wantNext(t, r, anyProcess, Message{Status: full[len("STATUS="):], HasStatus: true})
 	sendT(t, r.Address(), "BARRIER=1")
-	wantNext(t, r, everyone, Message{})
+	wantNext(t, r, anyProcess, Message{})
 }
 
 func TestAdopt(t *testing.T) {
 	r := listenT(t)
 	sendT(t, r.Address(), "READY=1")
-	// The duplicate is what an exec would leave: open on exec.
+	// The duplicate is what a program finds after an exec: its close-on-exec flag is off.
 	fd, err := unix.Dup(r.Descriptor())
 	if err != nil {
 		t.Fatal(err)
@@ -119,13 +119,14 @@ func TestAdopt(t *testing.T) {
 	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
 		t.Errorf("descriptor flags are %#x, %v; want FD_CLOEXEC", flags, err)
 	}
-	wantNext(t, adopted, everyone, Message{Ready: true})
+	wantNext(t, adopted, anyProcess, Message{Ready: true})
 	if err := adopted.file.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestDescriptorsAreClosed sends the writing end of a pipe along, as sd_notify_barrier(3) does, and sees its end.
+// TestDescriptorsAreClosed passes the write end of a pipe, as sd_notify_barrier(3) does, and waits
+// for the end of file at the read end.
 func TestDescriptorsAreClosed(t *testing.T) {
 	r := listenT(t)
 	for _, state := range []string{"BARRIER=1", "\x00junk", strings.Repeat("x", maxDatagram+1)} {
@@ -145,13 +146,13 @@ func TestDescriptorsAreClosed(t *testing.T) {
 		}
 		sendT(t, r.Address(), "READY=1")
 		for m := (Message{}); !m.Ready; {
-			if m, err = r.Next(everyone); err != nil {
+			if m, err = r.Next(anyProcess); err != nil {
 				t.Fatal(err)
 			}
 		}
-		// Not before every copy is closed is this the end of the file.
+		// The read returns end of file only after every copy of the write end is closed.
 		if n, err := unix.Read(pipe[0], make([]byte, 1)); n != 0 || err != nil {
-			t.Errorf("%.9q: read = %d, %v; want the end", state, n, err)
+			t.Errorf("%.9q: read = %d, %v; want end of file", state, n, err)
 		}
 		unix.Close(pipe[0])
 	}

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// TestMain is a worker, too: it becomes the user, sends, says so and lives until its standard input ends.
+// TestMain runs the tests, or acts as a worker: it changes to the user, sends the notification,
+// prints "sent" and runs until its standard input ends.
 func TestMain(m *testing.M) {
 	if len(os.Args) != 5 || os.Args[1] != "worker" {
 		os.Exit(m.Run())
@@ -43,12 +44,12 @@ func work(uid, address, state string) error {
 	return err
 }
 
-// worker starts one and answers when it has sent; end ends it.
+// worker starts a worker and returns when it has sent the notification; end ends it.
 func worker(t *testing.T, uid int, address, state string) (pid int, end func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "worker", strconv.Itoa(uid), address, state)
 	cmd.Stderr = os.Stderr
-	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0") // a second for each worker otherwise
+	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0") // otherwise each worker takes a second to end
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -78,10 +79,10 @@ func worker(t *testing.T, uid int, address, state string) (pid int, end func()) 
 	return cmd.Process.Pid, end
 }
 
-// Users that nobody is.
+// Users without other processes.
 const (
-	workerUser   = 64001
-	strangerUser = 64002
+	workerUser = 64001
+	otherUser  = 64002
 )
 
 func TestTrusted(t *testing.T) {
@@ -97,17 +98,17 @@ func TestTrusted(t *testing.T) {
 	end()
 	wantNext(t, r, trusted, Message{Status: "dead, of the worker's user", HasStatus: true})
 
-	_, end = worker(t, strangerUser, r.Address(), "STATUS=dead stranger")
+	_, end = worker(t, otherUser, r.Address(), "STATUS=dead, of another user")
 	end()
-	worker(t, strangerUser, r.Address(), "STATUS=stranger")
+	worker(t, otherUser, r.Address(), "STATUS=of another user")
 	sendT(t, r.Address(), "STATUS=root")
 	wantNext(t, r, trusted, Message{Status: "root", HasStatus: true})
 
-	worker(t, strangerUser, r.Address(), "STATUS=descendant")
+	worker(t, otherUser, r.Address(), "STATUS=descendant")
 	wantNext(t, r, Trusted(os.Getpid()), Message{Status: "descendant", HasStatus: true})
 }
 
-func TestNextTellsTheSender(t *testing.T) {
+func TestNextReportsTheSender(t *testing.T) {
 	r := listenT(t)
 	pid, end := worker(t, os.Getuid(), r.Address(), "READY=1")
 	end()
@@ -135,7 +136,7 @@ func TestDescends(t *testing.T) {
 }
 
 func TestRunsAs(t *testing.T) {
-	if !runsAs(os.Getpid(), os.Getuid()) || runsAs(os.Getpid(), strangerUser) || runsAs(1<<30, 0) {
-		t.Error("runsAs does not tell users apart")
+	if !runsAs(os.Getpid(), os.Getuid()) || runsAs(os.Getpid(), otherUser) || runsAs(1<<30, 0) {
+		t.Error("runsAs does not distinguish users")
 	}
 }
