@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Open opens a log file for appending and returns its descriptor, in blocking mode and closed on exec. A new file gets mode 0644 less
-// the umask. In a folder that everybody may write to, a symbolic link is not followed. A FIFO that nobody reads is an error: the
-// start would hang there.
+// Open opens a log file for appending and returns its descriptor, in blocking mode and
+// close-on-exec. A new file gets mode 0644 less the umask. In a world-writable directory a symbolic
+// link is not followed. A FIFO without a reader is an error, since opening it would block.
 func Open(path string) (int, error) {
 	fd, err := open(path)
 	if err != nil {
@@ -23,7 +23,7 @@ func Open(path string) (int, error) {
 }
 
 func open(path string) (fd int, err error) {
-	// O_NONBLOCK: to wait for the reader of a FIFO could take for ever.
+	// O_NONBLOCK: waiting for the reader of a FIFO could take forever.
 	flags := unix.O_WRONLY | unix.O_APPEND | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOCTTY | unix.O_NONBLOCK
 	public := worldWritable(filepath.Dir(path))
 	if public {
@@ -34,14 +34,14 @@ func open(path string) (fd int, err error) {
 		fd, err = unix.Open(path, flags, 0o644)
 	}
 	switch {
-	case public && (err == unix.ELOOP || err == unix.EMLINK): // FreeBSD says EMLINK
-		return -1, errors.New("it is a symbolic link in a folder that everybody may write to")
+	case public && (err == unix.ELOOP || err == unix.EMLINK): // EMLINK on FreeBSD
+		return -1, errors.New("symbolic link in a world-writable directory")
 	case err == unix.ENXIO && isFIFO(path):
-		return -1, errors.New("it is a FIFO that nobody reads")
+		return -1, errors.New("FIFO without a reader")
 	case err != nil:
 		return -1, err
 	}
-	// This open file description is our own: nobody else sees the change.
+	// No other process shares this open file description yet, so the change affects none.
 	if err := unix.SetNonblock(fd, false); err != nil {
 		unix.Close(fd)
 		return -1, err
@@ -59,7 +59,8 @@ func isFIFO(path string) bool {
 	return err == nil && st.Mode()&os.ModeNamedPipe != 0
 }
 
-// Command reports whether a value of --log-file is a pipe, "| command", and what the command is (Server::Starter 0.35: /^\s*\|\s*/s).
+// Command returns the command in a value of --log-file, and reports whether the value is a pipe, "|
+// command" (Server::Starter 0.35: /^\s*\|\s*/s).
 func Command(value string) (string, bool) {
 	const space = "\t\n\v\f\r " // Perl's \s
 	command, ok := strings.CutPrefix(strings.TrimLeft(value, space), "|")

@@ -10,8 +10,8 @@ import (
 	"unsafe"
 )
 
-// sigaction is the kernel's, whose first field is the handler; the layout of
-// the rest differs, and is zero or what the kernel said.
+// sigaction is the kernel's structure. Its first field is the handler; the layout of the rest
+// depends on the architecture, and holds zeros or what the kernel returned.
 type sigaction struct {
 	handler uintptr
 	rest    [7]uintptr
@@ -19,8 +19,8 @@ type sigaction struct {
 
 const sigIgn = 1
 
-// AwaitDelivery returns when every signal that was sent before has been received: one that is still
-// pending would be lost to IgnoreAll.
+// AwaitDelivery waits until every signal sent earlier has been received: IgnoreAll would lose one that
+// is still pending.
 func AwaitDelivery() {
 	for range 1000 {
 		if !pending() {
@@ -41,9 +41,9 @@ func pending() bool {
 	return false
 }
 
-// IgnoreAll ignores every signal that could end the process, for an exec: those which were
-// received before are in the channels. signal.Ignore would lose some of them. The function that it
-// returns puts all back.
+// IgnoreAll ignores every signal that could end the process, before an exec. Signals received
+// earlier are in the channels when it returns; signal.Ignore would lose some of them. The returned
+// function restores the handlers.
 func IgnoreAll() (restore func()) {
 	before := map[syscall.Signal]*sigaction{}
 	for _, sig := range ending() {

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// IgnoreAll ignores every signal that could end the process, for an exec. A signal that arrives
-// at this very moment may be lost. The function that it returns puts all back.
+// IgnoreAll ignores every signal that could end the process, before an exec. A signal that arrives
+// at this very moment may be lost. The returned function restores the handlers.
 func IgnoreAll() (restore func()) {
 	settle()
 	signal.Ignore(ending()...)

@@ -1,5 +1,4 @@
-// Package signals holds the signals that the superdaemon has received and not
-// acted on yet.
+// Package signals catches signals and keeps those that the superdaemon has not acted on yet.
 package signals
 
 import (
@@ -9,14 +8,14 @@ import (
 	"syscall"
 )
 
-// Channels keep one signal of each kind until it is acted on: many of a kind
-// are as good as one, and none is ever crowded out by others.
+// Channels keep one signal of each kind until it is acted on. Several of one kind count as one, and
+// a signal is never lost because of signals of another kind.
 type Channels struct {
 	HUP     chan os.Signal
-	Stop    chan os.Signal // TERM, INT, QUIT: one that waits is enough
+	Stop    chan os.Signal // TERM, INT or QUIT, whichever came first
 	Upgrade chan os.Signal // USR2
 	Child   chan os.Signal
-	Stray   chan os.Signal // would end the process, and is only logged
+	Stray   chan os.Signal // signals that would end the process and are only logged
 }
 
 // Variable is set in the environment of a superdaemon that replaces
@@ -37,7 +36,7 @@ var (
 	}
 )
 
-// ending are the signals that would end a process which does not catch them.
+// ending returns the signals that would end a process that does not catch them.
 func ending() []os.Signal {
 	return slices.Concat(stop, stray, []os.Signal{syscall.SIGHUP, syscall.SIGUSR2})
 }
@@ -52,8 +51,9 @@ func init() {
 	}
 }
 
-// Catch returns the channels, after which no signal that has a meaning ends the process any more. It
-// catches those that must not be missed before the first worker is started; each takes some 30 µs.
+// Catch returns the channels. From then on no signal that the superdaemon acts on ends the process.
+// It catches only the signals that must not be missed before the first worker is started: each
+// takes some 30 µs.
 func Catch() Channels {
 	if received.HUP == nil {
 		received = NewChannels()
@@ -62,7 +62,7 @@ func Catch() Channels {
 		signal.Notify(received.Stop, stop...)
 		signal.Notify(received.Upgrade, syscall.SIGUSR2)
 		pipeIgnored = signal.Ignored(syscall.SIGPIPE)
-		signal.Ignore(syscall.SIGPIPE) // and workers inherit that (Server::Starter 0.35)
+		signal.Ignore(syscall.SIGPIPE) // workers inherit that (Server::Starter 0.35)
 	}
 	return received
 }
@@ -70,8 +70,8 @@ func Catch() Channels {
 // Keep makes Release do nothing, for a program that exits when the superdaemon has ended.
 func Keep() { kept = true }
 
-// Release undoes Catch: the signals do again what they did before. Signals that were received and not
-// acted on are dropped.
+// Release undoes Catch: the signals do again what they did before. Signals that were received and
+// not acted on are dropped.
 func Release() {
 	if kept || received.HUP == nil {
 		return
@@ -87,17 +87,17 @@ func Release() {
 	received = Channels{}
 }
 
-// CatchRest catches the others, after which none ends the process any more, but KILL and those of a
-// crash. A child may have ended before SIGCHLD was caught.
+// CatchRest catches the other signals. From then on only KILL and the signals of a crash end the
+// process. A child may have ended before SIGCHLD was caught.
 func CatchRest() {
 	signal.Notify(received.Child, syscall.SIGCHLD)
 	signal.Notify(received.Stray, stray...)
-	if os.Getenv("WATCHDOG_USEC") == "" { // a service manager's watchdog means it (sd_watchdog_enabled(3))
+	if os.Getenv("WATCHDOG_USEC") == "" { // with a watchdog, ABRT has to end it (sd_watchdog_enabled(3))
 		signal.Notify(received.Stray, syscall.SIGABRT)
 	}
 }
 
-// NewChannels makes channels that nothing is sent to.
+// NewChannels returns channels that receive no signals.
 func NewChannels() Channels {
 	return Channels{
 		HUP:     make(chan os.Signal, 1),
@@ -108,7 +108,7 @@ func NewChannels() Channels {
 	}
 }
 
-// Drain takes what is waiting to be acted on.
+// Drain removes the signals in the channels and returns them, those of Child excepted.
 func (c Channels) Drain() (waiting []syscall.Signal) {
 	for _, channel := range []chan os.Signal{c.HUP, c.Stop, c.Upgrade, c.Stray} {
 		for len(channel) > 0 {
@@ -122,5 +122,5 @@ func (c Channels) Drain() (waiting []syscall.Signal) {
 func settle() {
 	var none = make(chan os.Signal, 1)
 	signal.Notify(none, syscall.SIGCONT)
-	signal.Stop(none) // which waits for that
+	signal.Stop(none) // waits until the signals received so far are delivered
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The tests of this package are not parallel: signals are the whole process's.
+// The tests of this package are not parallel: signals are received by the process as a whole.
 
 func raise(t *testing.T, sigs ...syscall.Signal) {
 	t.Helper()
@@ -28,7 +28,7 @@ func take(t *testing.T, from chan os.Signal, want syscall.Signal) {
 			t.Errorf("received %v, want %v", got, want)
 		}
 	case <-time.After(20 * time.Second):
-		t.Fatalf("%v has not come", want)
+		t.Fatalf("%v was not received", want)
 	}
 }
 
@@ -41,7 +41,7 @@ func catchAll() Channels {
 func TestCatch(t *testing.T) {
 	c := catchAll()
 	if again := Catch(); again != c {
-		t.Error("caught twice, in other channels")
+		t.Error("a second Catch returns other channels")
 	}
 	for sig, channel := range map[syscall.Signal]chan os.Signal{
 		syscall.SIGHUP: c.HUP, syscall.SIGTERM: c.Stop, syscall.SIGINT: c.Stop, syscall.SIGQUIT: c.Stop,
@@ -54,12 +54,13 @@ func TestCatch(t *testing.T) {
 	}
 	raise(t, syscall.SIGPIPE) // would end a process that does not ignore it
 	if waiting := c.Drain(); len(waiting) > 0 {
-		t.Errorf("%v came as well", waiting)
+		t.Errorf("%v received as well", waiting)
 	}
 }
 
-// TestCrowd: a storm of one kind crowds out no other, and is as good as one.
-func TestCrowd(t *testing.T) {
+// TestManySignals checks that a signal is not lost among many of another kind, and that many of one
+// kind count as one.
+func TestManySignals(t *testing.T) {
 	c := catchAll()
 	for range 1000 {
 		raise(t, syscall.SIGHUP, syscall.SIGUSR1)
@@ -71,7 +72,8 @@ func TestCrowd(t *testing.T) {
 	c.Drain()
 }
 
-// TestRelease: other functions get the signals before and after, and what was received is not acted on.
+// TestRelease: other functions get the signals before and after, and what was received is not acted
+// on.
 func TestRelease(t *testing.T) {
 	own := make(chan os.Signal, 10)
 	signal.Notify(own, syscall.SIGHUP)
@@ -116,20 +118,21 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestIgnoreAll: what came before is there, what comes meanwhile ends nobody, what comes later is caught again.
+// TestIgnoreAll checks that signals received before are kept, that those received meanwhile are
+// ignored, and that later ones are caught again.
 func TestIgnoreAll(t *testing.T) {
 	c := catchAll()
 	for range 20 {
 		raise(t, syscall.SIGTERM)
 		for end := time.Now().Add(20 * time.Second); len(c.Stop) == 0 && time.Now().Before(end); {
-			settle() // one that the kernel has not delivered yet is lost to IgnoreAll
+			settle() // one that the kernel has not delivered yet is lost in IgnoreAll
 		}
 		restore := IgnoreAll()
 		raise(t, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGUSR2, syscall.SIGUSR1, syscall.SIGQUIT)
 		restore()
 		settle()
 		if waiting := c.Drain(); !slices.Equal(waiting, []syscall.Signal{syscall.SIGTERM}) {
-			t.Fatalf("received %v, want what came before: TERM", waiting)
+			t.Fatalf("received %v, want the earlier TERM", waiting)
 		}
 		raise(t, syscall.SIGHUP)
 		take(t, c.HUP, syscall.SIGHUP)
