@@ -38,6 +38,10 @@ func msgNotTakenOver(key string, err error) string {
 	return fmt.Sprintf("socket %s is not taken over: %v", key, err)
 }
 
+func msgMended(key string) string {
+	return fmt.Sprintf("socket %s was shut down by a worker, listening again", key)
+}
+
 func msgAdopted(pid, generation int) string {
 	return fmt.Sprintf("worker %d (generation %d) is an old worker from now on", pid, generation)
 }

@@ -24,6 +24,7 @@ type sockets struct {
 
 	finder *orphan.Finder   // of workers that another superdaemon left
 	taken  []*socket.Socket // those of list that were taken over from such workers
+	warned string           // why a socket could not be mended
 }
 
 func newSockets(c Config, inherited []int) *sockets {
@@ -223,6 +224,23 @@ func (s *sockets) activated(detached bool, report func(string)) []*socket.Socket
 		return slices.ContainsFunc(list, func(s *socket.Socket) bool { return s.FD == fd })
 	})
 	return list
+}
+
+// mend has sockets listen again on which a worker has called shutdown(2).
+func (s *sockets) mend(report func(string)) {
+	warning := ""
+	for _, o := range s.list {
+		switch broken, err := o.Mend(s.config.Backlog, s.config.access); {
+		case err != nil:
+			warning = err.Error()
+		case broken:
+			report(msgMended(o.Key))
+		}
+	}
+	if warning != "" && warning != s.warned {
+		report(warning)
+	}
+	s.warned = warning
 }
 
 // handOn returns the descriptors of a worker by their numbers there, and adds to vars the

@@ -75,18 +75,22 @@ func (d *superdaemon) reap() (pid, status int, ok bool) {
 	for {
 		pid, status, ok = process.Reap()
 		if !ok {
+			status = statusUnknown
 			pid, ok = d.adopted.reap()
-			return pid, statusUnknown, ok
+		} else if d.log.onExit(pid) || d.upgrade.onExit(pid, status) {
+			continue
 		}
-		if !d.log.onExit(pid) && !d.upgrade.onExit(pid, status) {
-			return pid, status, true
+		if ok {
+			d.sockets.mend(d.logLine)
 		}
+		return pid, status, ok
 	}
 }
 
 func (d *superdaemon) currentSettings() settings { return d.environment.current() }
 
 func (d *superdaemon) start(generation int) (int, error) {
+	d.sockets.mend(d.logLine)
 	return d.workers.start(generation, d.loop.StartedAt > 0)
 }
 

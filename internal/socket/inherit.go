@@ -35,6 +35,8 @@ func Inherit(count int, inherited []int, names []string) (sockets []*Socket, err
 		unix.CloseOnExec(fd)
 		s := &Socket{Key: addressKey(addr), FD: fd, RequestedFD: -1}
 		s.Name = FDName(s.Key)
+		listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		s.Listening = err == nil && listens != 0
 		if i < len(names) && names[i] != "" {
 			s.Name = names[i]
 		}

@@ -32,6 +32,7 @@ type Socket struct {
 	FD          int    `json:"fd"`           // its descriptor in the superdaemon, close-on-exec
 	RequestedFD int    `json:"requested_fd"` // the number asked for in the worker, or -1
 	Name        string `json:"name"`         // its name in LISTEN_FDNAMES
+	Listening   bool   `json:"listening"`    // it was listening when it was opened or taken: see Mend
 	Path        string `json:"path"`         // of a socket file that we made; "" for none
 	Device      uint64 `json:"device"`       // of that file
 	Inode       uint64 `json:"inode"`
@@ -55,7 +56,7 @@ func OpenPort(p portspec.Port, backlog int) (*Socket, error) {
 		unix.Close(fd)
 		return nil, fmt.Errorf("bind %s: %w%s", p.Key, err, advice(err))
 	}
-	return &Socket{Key: p.Key, FD: fd, RequestedFD: p.FD, Name: FDName(p.Key)}, nil
+	return &Socket{Key: p.Key, FD: fd, RequestedFD: p.FD, Name: FDName(p.Key), Listening: !p.UDP}, nil
 }
 
 // advice says what to do next.
@@ -177,7 +178,7 @@ func OpenPath(path string, backlog int, access Access, removing func(path string
 		unix.Close(fd)
 		return nil, fmt.Errorf("listen on %q: %w", path, err)
 	}
-	s := &Socket{Key: path, FD: fd, RequestedFD: -1, Name: FDName(path), Path: path}
+	s := &Socket{Key: path, FD: fd, RequestedFD: -1, Name: FDName(path), Path: path, Listening: true}
 	if err := s.publish(access.Owner, backlog); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("listen on %q: %w", path, err)
@@ -236,6 +237,7 @@ func TakeOver(fd int, key, path string, backlog int) *Socket {
 	s := &Socket{Key: key, FD: fd, RequestedFD: -1, Name: FDName(key)}
 	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil && kind == unix.SOCK_STREAM {
 		_ = listen(fd, backlog) // it listens already
+		s.Listening = true
 	}
 	var st unix.Stat_t
 	if path != "" && unix.Lstat(path, &st) == nil {

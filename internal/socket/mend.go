@@ -1,0 +1,68 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mend makes a socket listen again after shutdown(2), which some servers call when they stop: it ends the listening for every
+// process that shares the socket. It reports whether there was anything to mend. A unix socket cannot listen again: another one
+// takes its place, if its file is one that we made. access returns that of the file.
+func (s *Socket) Mend(backlog int, access func() (Access, error)) (broken bool, err error) {
+	if !s.Listening {
+		return false, nil
+	}
+	addr, err := unix.Getsockname(s.FD)
+	if err != nil {
+		return false, fmt.Errorf("look at the socket %s: %w", s.Key, err)
+	}
+	if _, ok := addr.(*unix.SockaddrUnix); ok {
+		if !shutDown(s.FD) {
+			return false, nil
+		}
+		err = s.replace(backlog, access)
+	} else {
+		listens, err := unix.GetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		if err != nil || listens != 0 {
+			return false, err
+		}
+		_ = unix.Bind(s.FD, addr) // a port that the system had chosen is no longer bound; another one still is: EINVAL
+		return true, wrapMend(s.Key, listen(s.FD, backlog))
+	}
+	return true, wrapMend(s.Key, err)
+}
+
+func wrapMend(key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("listen again on %s: %w", key, err)
+}
+
+// shutDown reports whether shutdown(2) was called on a unix socket: SO_ACCEPTCONN does not tell.
+func shutDown(fd int) bool {
+	const readingHalf = 0x2000 // POLLRDHUP of Linux
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | readingHalf}}
+	n, err := unix.Poll(poll, 0)
+	return err == nil && n > 0 && poll[0].Revents&(unix.POLLHUP|readingHalf) != 0
+}
+
+// replace binds another unix socket to the path.
+func (s *Socket) replace(backlog int, access func() (Access, error)) error {
+	if !s.Same(s.Path) {
+		return errors.New("its file is another one's")
+	}
+	a, err := access()
+	if err != nil {
+		return err
+	}
+	fresh, err := OpenPath(s.Path, backlog, a, func(string) {})
+	if err != nil {
+		return err
+	}
+	unix.Close(s.FD)
+	s.FD, s.Device, s.Inode = fresh.FD, fresh.Device, fresh.Inode
+	return nil
+}

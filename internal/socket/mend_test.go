@@ -1,0 +1,56 @@
+package socket
+
+import (
+	"net"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestMend: after shutdown(2) clients can connect again, to the same address.
+func TestMend(t *testing.T) {
+	t.Parallel()
+	access := func() (Access, error) { return DefaultAccess, nil }
+	path := filepath.Join(t.TempDir(), "s")
+	for _, s := range []*Socket{openPort(t, "127.0.0.1:0"), openPort(t, "[::1]:0"), openPath(t, path)} {
+		defer s.Close()
+		addr, err := unix.Getsockname(s.FD)
+		if err != nil {
+			t.Fatal(err)
+		}
+		network, address := "tcp", addressKey(addr)
+		if s.Path != "" {
+			network = "unix"
+		}
+		connect := func() error {
+			c, err := net.Dial(network, address)
+			if err == nil {
+				c.Close()
+			}
+			return err
+		}
+		if broken, err := s.Mend(10, access); broken || err != nil {
+			t.Errorf("%s: broken %v, %v before shutdown", address, broken, err)
+		}
+		for _, how := range []int{unix.SHUT_RD, unix.SHUT_RDWR} {
+			if err := unix.Shutdown(s.FD, how); err != nil {
+				t.Fatal(err)
+			}
+			if connect() == nil {
+				t.Errorf("%s: shutdown(%d) did not break it", address, how)
+			}
+			if broken, err := s.Mend(10, access); !broken || err != nil {
+				t.Errorf("%s: broken %v, %v after shutdown", address, broken, err)
+			}
+			if err := connect(); err != nil {
+				t.Errorf("%s: %v after it was mended", address, err)
+			}
+		}
+	}
+	udp := openPort(t, "127.0.0.1:u0")
+	defer udp.Close()
+	if broken, err := udp.Mend(10, access); broken || err != nil {
+		t.Errorf("UDP: broken %v, %v", broken, err)
+	}
+}
