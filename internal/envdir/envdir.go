@@ -1,5 +1,5 @@
-// Package envdir reads a folder of environment variables, as Server::Starter 0.35 does: each file is a variable, its first line the
-// value.
+// Package envdir reads a directory of environment variables as Server::Starter 0.35 does: each file
+// is a variable, its first line the value.
 package envdir
 
 import (
@@ -14,9 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read returns the variables. Only the newline is cut from a first line; dotfiles and folders are skipped, and an empty file
-// sets nothing. What can be no variable is skipped with an error that names it: a file that cannot be read, a FIFO or device, a
-// name with "=", a value with a NUL byte. Without the folder there is nothing, not even an error.
+// Read returns the variables. Only the newline is removed from a first line; dotfiles and
+// directories are skipped, and an empty file sets nothing. A file that cannot be a variable is
+// skipped with an error that names it: one that cannot be read, a FIFO or device, a name with "=",
+// a value with a NUL byte. If dir does not exist, there are no variables and no errors.
 func Read(dir string) (map[string]string, []error) {
 	variables := map[string]string{}
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
@@ -38,9 +39,9 @@ func Read(dir string) (map[string]string, []error) {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("read envdir: %w", err))
 		case strings.Contains(name, "="):
-			errs = append(errs, fmt.Errorf("read envdir: %q: the name of a variable cannot hold \"=\"", path))
+			errs = append(errs, fmt.Errorf("read envdir: %q: \"=\" in the name of a variable", path))
 		case strings.Contains(value, "\x00"):
-			errs = append(errs, fmt.Errorf("read envdir: %q: the value of a variable cannot hold a NUL byte", path))
+			errs = append(errs, fmt.Errorf("read envdir: %q: NUL byte in the value of a variable", path))
 		case set:
 			variables[name] = value
 		}
@@ -48,12 +49,13 @@ func Read(dir string) (map[string]string, []error) {
 	return variables, errs
 }
 
-// maxLine bounds a value, in bytes: execve(2) takes no longer one (MAX_ARG_STRLEN).
+// maxLine is the longest line, in bytes, that can be a value: execve(2) rejects longer ones
+// (MAX_ARG_STRLEN).
 const maxLine = 128 << 10
 
-// read returns the first line, and whether there is one.
+// read returns the first line of a file, and reports whether there is one.
 func read(path string) (line string, set bool, err error) {
-	// O_NONBLOCK: a FIFO is opened at once, and refused.
+	// O_NONBLOCK: opening a FIFO, which is then rejected, must not block.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return "", false, err
@@ -63,18 +65,18 @@ func read(path string) (line string, set bool, err error) {
 	if err != nil {
 		return "", false, err
 	}
-	if st.IsDir() { // lost+found and its like
+	if st.IsDir() { // such as lost+found
 		return "", false, nil
 	}
 	if !st.Mode().IsRegular() {
-		return "", false, fmt.Errorf("%q is not a regular file", path)
+		return "", false, fmt.Errorf("%q: not a regular file", path)
 	}
 	line, err = bufio.NewReader(io.LimitReader(f, maxLine)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return "", false, err
 	}
 	if len(line) == maxLine && !strings.HasSuffix(line, "\n") {
-		return "", false, fmt.Errorf("%q: its first line is too long for a variable", path)
+		return "", false, fmt.Errorf("%q: first line too long for a variable", path)
 	}
 	return strings.TrimSuffix(line, "\n"), line != "", nil
 }

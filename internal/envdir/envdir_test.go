@@ -39,21 +39,21 @@ func TestRead(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	var complaints strings.Builder
+	var messages strings.Builder
 	for _, err := range errs {
-		complaints.WriteString(err.Error() + "\n")
+		messages.WriteString(err.Error() + "\n")
 	}
 	for _, name := range []string{"NUL", "A=B", "FIFO", "DANGLING", "LONG"} {
-		if !strings.Contains(complaints.String(), filepath.Join(dir, name)) {
-			t.Errorf("nothing is said about %s", name)
+		if !strings.Contains(messages.String(), filepath.Join(dir, name)) {
+			t.Errorf("no error names %s", name)
 		}
 	}
 	if len(errs) != 5 {
-		t.Errorf("%d errors, want 5:\n%s", len(errs), complaints.String())
+		t.Errorf("%d errors, want 5:\n%s", len(errs), messages.String())
 	}
 }
 
-func TestReadWithoutFolder(t *testing.T) {
+func TestReadWithoutDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -14,8 +14,9 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// perl reads command lines as JSON, one in a line, and answers with a record each. JSON text is decoded to bytes (latin1), as
-// words of a command line are, and downgraded, since lc has Unicode rules otherwise.
+// perl reads command lines as JSON, one per line, and prints a record for each. JSON text is
+// decoded to bytes (latin1), which the words of a command line are, and downgraded, since lc
+// follows Unicode rules otherwise.
 const perl = `
 use strict; use warnings; use Getopt::Long; use JSON::PP;
 my $json = JSON::PP->new->latin1->canonical;
@@ -36,7 +37,7 @@ while (my $line = <STDIN>) {
 }
 `
 
-// pieces make random words that come near every rule.
+// pieces are joined to random words, many of which come close to a rule's edge.
 var pieces = []string{"-", "--", "+", "=", "_", " ", "\n", "", "0", "1", "7", "12", "abc", "1e3", "no", "prog", "p", "po", "PORT", "port",
 	"Path", "int", "interval", "log", "log-file", "d", "dir", "daemonize", "e", "env", "enable-auto-restart", "s", "sig", "signal-on-h",
 	"st", "sto", "re", "h", "help", "v", "kill-old", "backlog", "auto", "status-file", "80", ":", "x", "\u00e9", "|cat"}
@@ -54,7 +55,7 @@ func randomArgv() []string {
 	return argv
 }
 
-// TestPerl compares with the Getopt::Long that is installed here.
+// TestPerl compares Parse with the Getopt::Long of this machine.
 func TestPerl(t *testing.T) {
 	const runs = 20000
 	var in bytes.Buffer
@@ -88,7 +89,7 @@ func TestPerl(t *testing.T) {
 	t.Logf("%d of %d command lines without error", valid, runs)
 }
 
-// latin1 makes UTF-8 of Perl's bytes.
+// latin1 converts Perl's bytes to UTF-8.
 func latin1(b []byte) string {
 	r := make([]rune, len(b))
 	for i, c := range b {

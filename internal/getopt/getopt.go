@@ -1,5 +1,6 @@
-// Package getopt reads a command line with the manners of Perl's Getopt::Long 2.52 (default configuration), which
-// Server::Starter 0.35 is used to, and rewrites it into words that any parser of long options takes.
+// Package getopt reads a command line as Perl's Getopt::Long 2.52 does in its default
+// configuration, which Server::Starter 0.35 uses, and rewrites it into words that any parser of
+// long options accepts.
 package getopt
 
 import (
@@ -9,10 +10,11 @@ import (
 	"strings"
 )
 
-// Kind says what an option takes.
+// Kind is the kind of value that an option takes.
 type Kind int
 
-// A Flag takes nothing, a String any next word whatever it looks like, an Integer a decimal number with an optional sign.
+// A Flag takes no value, a String takes the next word whatever it is, an Integer takes a decimal
+// number with an optional sign.
 const (
 	Flag Kind = iota
 	String
@@ -26,9 +28,10 @@ type Option struct {
 	NoAbbrev bool // takes no part in abbreviation: only the full name (any case) means it
 }
 
-// Parse reads argv (without the program name). words are the options in canonical form and in order, each one word ("--port=80",
-// "--interval=5", "--daemonize"); rest is the program and its arguments; errs are in Getopt::Long's words, in order, without the
-// newline. As there, an option in error is left out and reading goes on.
+// Parse reads argv, which does not include the program name. words are the options in order and in
+// canonical form, one word each ("--port=80", "--interval=5", "--daemonize"); rest is the program
+// to start and its arguments; errs are the error messages of Getopt::Long, in order, without the
+// newline. Like Getopt::Long, Parse leaves out an option in error and continues.
 func Parse(options []Option, argv []string) (words, rest []string, errs []string) {
 	for len(argv) > 0 {
 		word := argv[0]
@@ -42,15 +45,15 @@ func Parse(options []Option, argv []string) (words, rest []string, errs []string
 			continue
 		}
 		name, value, assigned := split(word[len(starter):])
-		option, complaint := lookup(options, starter, name)
-		if complaint == "" && !assigned && option.Kind != Flag && len(argv) > 0 {
+		option, message := lookup(options, starter, name)
+		if message == "" && !assigned && option.Kind != Flag && len(argv) > 0 {
 			value, argv = argv[0], argv[1:]
-			complaint = check(option, &value)
-		} else if complaint == "" {
-			complaint = checkAssigned(option, &value, assigned)
+			message = check(option, &value)
+		} else if message == "" {
+			message = checkAssigned(option, &value, assigned)
 		}
-		if complaint != "" {
-			errs = append(errs, complaint)
+		if message != "" {
+			errs = append(errs, message)
 			continue
 		}
 		word = "--" + option.Name
@@ -62,7 +65,7 @@ func Parse(options []Option, argv []string) (words, rest []string, errs []string
 	return words, rest, errs
 }
 
-// prefix returns what makes word an option: "--", "-" or "+", or "" where it is none.
+// prefix returns what marks word as an option, "--", "-" or "+", or "" if it is not an option.
 func prefix(word string) string {
 	for _, p := range []string{"--", "-", "+"} {
 		if strings.HasPrefix(word, p) && word != "-" {
@@ -72,7 +75,7 @@ func prefix(word string) string {
 	return ""
 }
 
-// split takes name=value apart. A "=" in the first place belongs to the name.
+// split splits name=value. A "=" at the beginning belongs to the name.
 func split(s string) (name, value string, assigned bool) {
 	if s == "" {
 		return "", "", false
@@ -81,9 +84,10 @@ func split(s string) (name, value string, assigned bool) {
 	return s[:1] + name, value, assigned
 }
 
-// lookup finds the option that name means: its full name in any case, or a prefix that no other option has. What is wrong
-// otherwise is told in the words of Getopt::Long, which are no Go error strings.
-func lookup(options []Option, starter, name string) (option Option, complaint string) {
+// lookup finds the option that name stands for: its full name in any case, or a prefix of no other
+// option. Otherwise it returns the message of Getopt::Long, which does not have the form of a Go
+// error.
+func lookup(options []Option, starter, name string) (option Option, message string) {
 	if name == "" {
 		return Option{}, fmt.Sprintf("Missing option after %s", starter)
 	}
@@ -110,7 +114,7 @@ func lookup(options []Option, starter, name string) (option Option, complaint st
 	}
 }
 
-// lower is Perl's lc on bytes: nothing but A to Z is changed.
+// lower is Perl's lc on bytes: it changes A to Z only.
 func lower(s string) string {
 	b := []byte(s)
 	for i, c := range b {
@@ -121,8 +125,9 @@ func lower(s string) string {
 	return string(b)
 }
 
-// checkAssigned checks what stood behind the "=" of the option itself, which must be something exactly where a value is wanted.
-func checkAssigned(o Option, value *string, assigned bool) (complaint string) {
+// checkAssigned checks the value after the "=" of the option itself: a flag takes none, the other
+// options need one that is not empty.
+func checkAssigned(o Option, value *string, assigned bool) (message string) {
 	switch {
 	case o.Kind == Flag && assigned:
 		return fmt.Sprintf("Option %s does not take an argument", o.Name)
@@ -134,7 +139,8 @@ func checkAssigned(o Option, value *string, assigned bool) (complaint string) {
 	return check(o, value)
 }
 
-// integer tells what Getopt::Long's PAT_INT does, [-+]?_*[0-9][0-9_]*, with the newline that Perl's $ lets pass.
+// integer reports whether s matches Getopt::Long's PAT_INT, [-+]?_*[0-9][0-9_]*, optionally
+// followed by a newline, which Perl's $ accepts.
 func integer(s string) bool {
 	s = strings.TrimSuffix(s, "\n")
 	if s != "" && (s[0] == '-' || s[0] == '+') {
@@ -143,8 +149,9 @@ func integer(s string) bool {
 	return strings.Trim(s, "_") != "" && strings.Trim(s, "_0123456789") == ""
 }
 
-// check checks a value and brings integers into canonical form. Perl makes a float of an integer out of range; here it is invalid.
-func check(o Option, value *string) (complaint string) {
+// check checks a value and brings an integer into canonical form. An integer out of range is
+// invalid; Perl makes a float of it.
+func check(o Option, value *string) (message string) {
 	if o.Kind == String {
 		return ""
 	}

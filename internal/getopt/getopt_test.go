@@ -20,7 +20,8 @@ var perlOptions = []Option{
 	{Name: "version"},
 }
 
-// allOptions has new ones as well, which must change nothing for the old.
+// allOptions includes options that the original lacks. They must not change how the others are
+// read.
 var allOptions = append([]Option{
 	{Name: "ready-timeout", Kind: Integer, NoAbbrev: true}, {Name: "kill-timeout", Kind: Integer, NoAbbrev: true},
 	{Name: "socket-activation", NoAbbrev: true},
@@ -29,16 +30,16 @@ var allOptions = append([]Option{
 //go:embed testdata/getopt.json
 var recorded []byte
 
-// record is what Getopt::Long made of one command line.
+// record is the result of Getopt::Long for one command line.
 type record struct {
 	Argv    []string       `json:"argv"`
 	OK      bool           `json:"ok"`
-	Options map[string]any `json:"options"` // of a command line without error only
+	Options map[string]any `json:"options"` // only of a command line without errors
 	Rest    []string       `json:"rest"`
 	Errors  []string       `json:"errors"`
 }
 
-// read makes a record of what Parse makes of argv.
+// read returns the result of Parse for argv.
 func read(argv []string) record {
 	words, rest, errs := Parse(allOptions, argv)
 	r := record{Argv: argv, OK: len(errs) == 0, Options: map[string]any{}, Rest: rest, Errors: errs}
@@ -120,16 +121,16 @@ func FuzzParse(f *testing.F) {
 		argv := strings.Split(s, " ")
 		words, rest, errs := Parse(allOptions, argv)
 		if len(words)+len(rest)+len(errs) > len(argv) {
-			t.Fatalf("%q: more came out than went in: %q %q %q", argv, words, rest, errs)
+			t.Fatalf("%q: more words in the result than in the command line: %q %q %q", argv, words, rest, errs)
 		}
 		for _, w := range words {
 			name, value, assigned := strings.Cut(strings.TrimPrefix(w, "--"), "=")
-			o, complaint := lookup(allOptions, "--", name)
-			if complaint != "" || o.Name != name || assigned == (o.Kind == Flag) || !strings.HasPrefix(w, "--") {
-				t.Fatalf("%q: %q is not canonical: %s", argv, w, complaint)
+			o, message := lookup(allOptions, "--", name)
+			if message != "" || o.Name != name || assigned == (o.Kind == Flag) || !strings.HasPrefix(w, "--") {
+				t.Fatalf("%q: %q is not canonical: %s", argv, w, message)
 			}
 			if o.Kind == Integer && !integer(value) {
-				t.Fatalf("%q: %q has no integer", argv, w)
+				t.Fatalf("%q: %q is not an integer", argv, w)
 			}
 		}
 		again, _, errs := Parse(allOptions, words)

@@ -10,7 +10,7 @@ import (
 // Report is the status for programs, one JSON object. Fields are only ever added.
 type Report struct {
 	Superdaemon Superdaemon    `json:"superdaemon"`
-	Workers     []WorkerReport `json:"workers"`      // those that run, oldest first
+	Workers     []WorkerReport `json:"workers"`      // the living ones, oldest first
 	LastRestart *Restart       `json:"last_restart"` // nil before the first one
 }
 
@@ -27,11 +27,11 @@ type WorkerReport struct {
 	PID        int       `json:"pid"`
 	Generation int       `json:"generation"`
 	State      string    `json:"state"`          // starting, serving or stopping
-	Since      time.Time `json:"since,omitzero"` // it has been in that state
+	Since      time.Time `json:"since,omitzero"` // when it entered that state
 	Status     string    `json:"status"`
 }
 
-// Restart describes a restart that was asked for.
+// Restart describes a restart that was requested.
 type Restart struct {
 	Number     int      `json:"number"` // 1 for the first one
 	Result     string   `json:"result"` // "in progress", "succeeded", "given up" or "cancelled"
@@ -41,14 +41,15 @@ type Restart struct {
 	Duration   *float64 `json:"duration"` // seconds, nil while it is in progress
 }
 
-// Timestamp returns the time of day in the form of a Report: whole seconds in UTC, which jq's fromdate reads.
+// Timestamp returns a time in the form of a Report: whole seconds in UTC, which jq's fromdate
+// accepts.
 func Timestamp(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
-// Encode returns the text of the file: indented, since people read it as well.
+// Encode returns the text of the file, indented, since people read it as well.
 func (r Report) Encode() []byte {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
-		panic(err) // it is made of strings, numbers and times
+		panic(err) // cannot happen: it consists of strings, numbers and times
 	}
 	return append(text, '\n')
 }

@@ -34,7 +34,7 @@ func TestReport(t *testing.T) {
 		}
 	}
 	if strings.Count(text, "since") != 1 {
-		t.Errorf("a time that is not known is there:\n%s", text)
+		t.Errorf("a time that is not known is written:\n%s", text)
 	}
 }
 
@@ -63,7 +63,9 @@ func TestCheck(t *testing.T) {
 	if err := os.Symlink(os.DevNull, link); err != nil {
 		t.Fatal(err)
 	}
-	for path, allowed := range map[string]bool{file: true, dir + "/none": true, dir + "/none/file": true, dir: false, os.DevNull: false, link: false} {
+	for path, allowed := range map[string]bool{
+		file: true, dir + "/none": true, dir + "/none/file": true, dir: false, os.DevNull: false, link: false,
+	} {
 		if err := Check(path); (err == nil) != allowed {
 			t.Errorf("%s: %v", path, err)
 		}

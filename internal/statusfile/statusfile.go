@@ -1,5 +1,5 @@
-// Package statusfile keeps the status file of a superdaemon: a line "generation:pid" for each worker that has started and lives, as
-// by Server::Starter 0.35.
+// Package statusfile reads and writes the status files of a superdaemon: the one of Server::Starter
+// 0.35, a line "generation:pid" for each worker that has started and lives, and the one in JSON.
 package statusfile
 
 import (
@@ -17,7 +17,7 @@ import (
 // Worker is one line of the file.
 type Worker struct{ Generation, PID int }
 
-// Write replaces the file by a line for each worker, ordered by generation.
+// Write replaces the file with a line for each worker, ordered by generation.
 func Write(path string, workers []Worker) error { return Replace(path, Encode(workers)) }
 
 // Encode returns the text of the file.
@@ -30,18 +30,18 @@ func Encode(workers []Worker) []byte {
 	return text
 }
 
-// Check returns an error if path is anything else than a regular file, or nothing: it will be replaced and
-// removed, and a device or FIFO of that name has another purpose.
+// Check returns an error if path exists and is not a regular file. It will be replaced and removed,
+// which must not happen to a device or a FIFO.
 func Check(path string) error {
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
 		return errors.New("file exists and is not a regular file")
 	}
-	return nil // what cannot be reached cannot be replaced: that is found out when it is written
+	return nil // any other error is reported when the file is written
 }
 
-// Replace replaces a file as a whole, by renaming path.PID over it. Its mode is 0644 less the umask. The
-// temporary file does not survive a failure.
+// Replace replaces a file atomically, by renaming path.PID over it. The mode is 0644 less the
+// umask. If it fails, the temporary file is removed.
 func Replace(path string, text []byte) error {
 	temporary := path + "." + strconv.Itoa(os.Getpid())
 	if err := create(temporary, text); err != nil {
@@ -53,7 +53,8 @@ func Replace(path string, text []byte) error {
 	return nil
 }
 
-// create writes a file that was not there before. One of the same name was left by a dead process that had our pid.
+// create writes a new file. A file of that name was left by a dead process that had the same pid,
+// and is removed.
 func create(path string, text []byte) error {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Open(path, flags, 0o644)
@@ -75,7 +76,8 @@ func create(path string, text []byte) error {
 	return nil
 }
 
-// Read returns the workers in the order of the file. Lines that are no generation:pid are skipped, as Server::Starter 0.35 does.
+// Read returns the workers in the order of the file. Like Server::Starter 0.35 it skips lines that
+// are not generation:pid.
 func Read(path string) ([]Worker, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

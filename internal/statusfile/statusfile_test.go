@@ -13,7 +13,7 @@ import (
 func TestWriteThenRead(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "status")
-	// A stale temporary file that leads elsewhere must not be written through.
+	// A stale temporary file that is a symbolic link must not be followed.
 	victim := filepath.Join(dir, "victim")
 	if err := os.Symlink(victim, path+"."+strconv.Itoa(os.Getpid())); err != nil {
 		t.Fatal(err)
@@ -49,14 +49,14 @@ func TestWriteErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := Write(path, nil); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("Write over a folder: %v", err)
+		t.Errorf("Write over a directory: %v", err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("left behind: %v, %v", entries, err)
 	}
 	path = filepath.Join(dir, "none", "status")
 	if err := Write(path, nil); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) {
-		t.Errorf("Write without a folder: %v", err)
+		t.Errorf("Write into a directory that does not exist: %v", err)
 	}
 	if _, err := Read(path); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) {
 		t.Errorf("Read without a file: %v", err)
