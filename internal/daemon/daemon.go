@@ -1,6 +1,5 @@
-// Package daemon detaches a program from the terminal that started it: by
-// starting it again in a session of its own and waiting until it says that it
-// is up.
+// Package daemon detaches a program from the terminal that started it. It starts the program again
+// in a session of its own and waits until that one reports that it is ready.
 package daemon
 
 import (
@@ -15,15 +14,15 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// variable holds, in the detached program, the descriptor to say that it is up.
+// variable holds, in the detached program, the descriptor to report on that it is ready.
 const variable = "START_SERVER_DETACHED"
 
-// ErrStartFailed says that the detached program ended before it was up. It has reported why
-// on standard error.
-var ErrStartFailed = errors.New("the detached start_server did not come up")
+// ErrStartFailed means that the detached program ended before it was ready. It has written the
+// reason to standard error.
+var ErrStartFailed = errors.New("detached start_server failed to start")
 
-// Detach starts this program with its own arguments in a session of its own,
-// standard input from /dev/null, and returns when it is up.
+// Detach starts this program with the same arguments in a session of its own, with standard input
+// from /dev/null, and returns when it is ready.
 func Detach() error {
 	read, write, err := process.Pipe()
 	if err != nil {
@@ -53,8 +52,8 @@ func Detach() error {
 	return await(read)
 }
 
-// arrange gives the detached program everything that this one was given, and
-// the descriptor to say that it is up, at number.
+// arrange returns the descriptors of the detached program: all that this one inherited and, at
+// number, write, to report on that it is ready.
 func arrange(null, write int) (files []uintptr, number int) {
 	files = []uintptr{uintptr(null), 1, 2}
 	for _, fd := range process.Inherited() {
@@ -67,9 +66,9 @@ func arrange(null, write int) (files []uintptr, number int) {
 }
 
 func await(read int) error {
-	var word [1]byte
+	var buf [1]byte
 	for {
-		n, err := unix.Read(read, word[:])
+		n, err := unix.Read(read, buf[:])
 		if err == unix.EINTR {
 			continue
 		}
@@ -80,11 +79,11 @@ func await(read int) error {
 	}
 }
 
-// Parent is the end of the pipe to the program that waits until we are up. The
-// zero Parent is none.
+// Parent is the pipe to the program that waits in Detach. The zero Parent is no program.
 type Parent struct{ fd int }
 
-// Detached reports whether this program was started by Detach. It does so once, and removes the sign.
+// Detached reports whether this program was started by Detach, and returns its parent. Only the
+// first call does: it removes the variable from the environment.
 func Detached() (Parent, bool) {
 	value, ok := os.LookupEnv(variable)
 	if !ok {
@@ -100,15 +99,15 @@ func Detached() (Parent, bool) {
 	return Parent{fd}, true
 }
 
-// adoptName names this process like its parent, which waits in Detach. Being executed as
-// /proc/self/exe it is called "exe", by which pgrep(1) and pkill(1) do not find it.
+// adoptName gives this process the name of its parent, which waits in Detach. Executed as
+// /proc/self/exe it is named "exe", and pgrep(1) and pkill(1) would not find it.
 func adoptName() {
 	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", os.Getppid())); err == nil {
 		_ = os.WriteFile("/proc/self/comm", bytes.TrimSuffix(name, []byte("\n")), 0)
 	}
 }
 
-// NotifyReady says that the program is up.
+// NotifyReady reports to the parent that the program is ready.
 func (p Parent) NotifyReady() {
 	if p.fd > 0 {
 		_, _ = unix.Write(p.fd, []byte{'\n'})

@@ -17,13 +17,14 @@ import (
 // reportVariable names the file in which the detached copy of this test program describes itself.
 const reportVariable = "DAEMON_TEST_REPORT"
 
-// birth is what a detached program finds.
-type birth struct {
-	Detached, Again, Told bool
-	Parent, Session, PID  int
-	Input                 string // what standard input is
-	Name                  string // as pgrep(1) sees it
-	Inherited             []int
+// report is what a detached program finds.
+type report struct {
+	Detached, Again      bool
+	VariableLeft         bool
+	Parent, Session, PID int
+	Input                string // what standard input is
+	Name                 string // as pgrep(1) sees it
+	Inherited            []int
 }
 
 func TestMain(m *testing.M) {
@@ -36,10 +37,10 @@ func TestMain(m *testing.M) {
 	}
 	parent, detached := Detached()
 	_, again := Detached()
-	_, told := os.LookupEnv(variable)
+	_, left := os.LookupEnv(variable)
 	session, _ := unix.Getsid(0)
 	input, _ := os.Readlink("/proc/self/fd/0")
-	text, _ := json.Marshal(birth{detached, again, told, os.Getppid(), session, os.Getpid(), input, name(), process.Inherited()})
+	text, _ := json.Marshal(report{detached, again, left, os.Getppid(), session, os.Getpid(), input, name(), process.Inherited()})
 	_ = os.WriteFile(file, text, 0o666)
 	parent.NotifyReady()
 	os.Exit(0)
@@ -50,19 +51,19 @@ func name() string {
 	return string(comm)
 }
 
-// bury waits for the detached program, whose parent we are still.
-func bury(t *testing.T) {
+// reap waits for the detached program, which is a child of this process.
+func reap(t *testing.T) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if _, _, ok := process.Reap(); ok {
 			return
 		}
 	}
-	t.Error("it lives on")
+	t.Error("the detached program has not ended")
 }
 
 func TestDetach(t *testing.T) {
-	// What we were given it is given as well, by the same numbers.
+	// It has to inherit what this process inherited, by the same numbers.
 	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -79,17 +80,17 @@ func TestDetach(t *testing.T) {
 	if err := Detach(); err != nil {
 		t.Fatal(err)
 	}
-	bury(t)
+	reap(t)
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b birth
+	var b report
 	if err := json.Unmarshal(text, &b); err != nil {
 		t.Fatal(err)
 	}
-	if !b.Detached || b.Again || b.Told {
-		t.Errorf("detached %v, again %v, %s left %v", b.Detached, b.Again, variable, b.Told)
+	if !b.Detached || b.Again || b.VariableLeft {
+		t.Errorf("detached %v, again %v, %s left %v", b.Detached, b.Again, variable, b.VariableLeft)
 	}
 	if b.Session != b.PID || b.Parent != os.Getpid() {
 		t.Errorf("its session is %d, its pid %d, its parent %d", b.Session, b.PID, b.Parent)
@@ -110,7 +111,7 @@ func TestDetachFails(t *testing.T) {
 	if err := Detach(); !errors.Is(err, ErrStartFailed) {
 		t.Errorf("%v, want %v", err, ErrStartFailed)
 	}
-	bury(t)
+	reap(t)
 }
 
 func TestNotDetached(t *testing.T) {
@@ -120,7 +121,7 @@ func TestNotDetached(t *testing.T) {
 		if detached {
 			t.Errorf("%s=%q: detached", variable, value)
 		}
-		parent.NotifyReady() // tells nobody
+		parent.NotifyReady() // does nothing
 		if value, ok := os.LookupEnv(variable); ok {
 			t.Errorf("%s=%q is left", variable, value)
 		}

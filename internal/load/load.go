@@ -1,8 +1,7 @@
-// Package load asks a server for the same page over and over and counts, without mercy, the requests that were not
-// answered.
+// Package load sends HTTP requests to a server and counts those that were not answered.
 //
-// Go's http.Transport must not be used for that: it silently repeats an idempotent request on a new connection when a
-// kept-alive one turns out to be closed. Here every request is sent exactly once.
+// It does not use http.Transport, which silently repeats an idempotent request on a new connection
+// if a kept-alive one turns out to be closed. Here every request is sent exactly once.
 package load
 
 import (
@@ -17,31 +16,31 @@ import (
 	"time"
 )
 
-// Target is what is asked for.
+// Target is the server and the page to request.
 type Target struct {
 	Network string // as for net.Dial: "tcp", "unix"
 	Address string // as for net.Dial: "127.0.0.1:8080", "/run/app.sock"
 	Path    string // the request URI; "/" when empty
 
-	// Check is called with each complete answer, from several goroutines at once. An error makes the request a lost one.
-	// Without it any answer with status 200 will do.
+	// Check is called with each complete response, from several goroutines at once. If it returns
+	// an error, the request counts as lost. A nil Check accepts every response with status 200.
 	Check func(response *http.Response, body []byte) error
 
-	Pause   time.Duration // how long a client rests after an answer
-	Timeout time.Duration // how long an answer may take, the connecting included; 10 seconds when zero
+	Pause   time.Duration // between a response and the client's next request
+	Timeout time.Duration // for a request, connecting included; 0 means 10 seconds
 }
 
-// Result is what became of the requests. Sent is always Answered + Lost.
+// Result counts the requests by their outcome. Sent is always Answered + Lost.
 type Result struct {
 	Sent     int
-	Answered int            // got a complete answer that passed the check
-	Lost     int            // all others, those for which no connection could be had included
-	Errors   map[string]int // why the lost ones were lost: "read: EOF" → how often
-	Conns    int            // connections that were opened
-	Slowest  time.Duration  // the longest time that an answer took
+	Answered int            // got a complete response that passed the check
+	Lost     int            // all others, those without a connection included
+	Errors   map[string]int // how many were lost for each reason, such as "read: EOF"
+	Conns    int            // connections opened
+	Slowest  time.Duration  // the longest time until a response was complete
 }
 
-// Add counts the requests of other in r as well.
+// Add adds the counts of other to r.
 func (r *Result) Add(other Result) {
 	r.Sent += other.Sent
 	r.Answered += other.Answered
@@ -49,20 +48,21 @@ func (r *Result) Add(other Result) {
 	r.Conns += other.Conns
 	r.Slowest = max(r.Slowest, other.Slowest)
 	for reason, n := range other.Errors {
-		r.blame(reason, n)
+		r.addError(reason, n)
 	}
 }
 
-func (r *Result) blame(reason string, n int) {
+func (r *Result) addError(reason string, n int) {
 	if r.Errors == nil {
 		r.Errors = make(map[string]int)
 	}
 	r.Errors[reason] += n
 }
 
-// Run lets a number of clients ask, each one request after the other, until ctx is done; requests under way are finished
-// first. With keepAlive a client stays on its connection until an answer says that it will be closed; without, it opens
-// one for each request. A kept connection that is closed without notice costs the request that is sent on it next.
+// Run sends requests from a number of clients at once, one after the other from each, until ctx is
+// done; requests under way are finished first. With keepAlive a client keeps its connection until a
+// response announces that it will be closed; without, it opens one for each request. If a server
+// closes a kept connection without announcing it, the next request on it is lost.
 func Run(ctx context.Context, target Target, clients int, keepAlive bool) Result {
 	if target.Path == "" {
 		target.Path = "/"
@@ -84,36 +84,36 @@ func Run(ctx context.Context, target Target, clients int, keepAlive bool) Result
 	return total
 }
 
-// client is one of them, with the connection that it keeps between requests.
+// client sends requests, and keeps its connection between them.
 type client struct {
 	target    Target
 	keepAlive bool
-	conn      net.Conn // nil when there is none to go on with
+	conn      net.Conn // nil if the next request needs a new one
 	reader    *bufio.Reader
 	result    Result
 }
 
 func (c *client) run(ctx context.Context) Result {
-	defer c.hangUp()
+	defer c.close()
 	for ctx.Err() == nil {
 		start := time.Now()
-		err := c.ask(start.Add(c.target.Timeout))
+		err := c.send(start.Add(c.target.Timeout))
 		c.result.Sent++
 		if err == nil {
 			c.result.Answered++
 			c.result.Slowest = max(c.result.Slowest, time.Since(start))
-			rest(ctx, c.target.Pause)
+			pause(ctx, c.target.Pause)
 			continue
 		}
-		c.hangUp()
+		c.close()
 		c.result.Lost++
-		c.result.blame(reason(err), 1)
-		rest(ctx, 10*time.Millisecond) // a server that is gone must not be counted a million times
+		c.result.addError(reason(err), 1)
+		pause(ctx, 10*time.Millisecond) // do not count a million losses while the server is down
 	}
 	return c.result
 }
 
-func rest(ctx context.Context, d time.Duration) {
+func pause(ctx context.Context, d time.Duration) {
 	if d <= 0 {
 		return
 	}
@@ -123,15 +123,15 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-func (c *client) hangUp() {
+func (c *client) close() {
 	if c.conn != nil {
 		c.conn.Close()
 		c.conn = nil
 	}
 }
 
-// ask sends one request and reads its answer to the end.
-func (c *client) ask(deadline time.Time) error {
+// send sends one request and reads the response to the end.
+func (c *client) send(deadline time.Time) error {
 	if c.conn == nil {
 		dialer := net.Dialer{Deadline: deadline}
 		conn, err := dialer.Dial(c.target.Network, c.target.Address)
@@ -154,7 +154,7 @@ func (c *client) ask(deadline time.Time) error {
 		return fmt.Errorf("read the body: %w", err)
 	}
 	if response.Close || !c.keepAlive {
-		c.hangUp()
+		c.close()
 	}
 	return c.check(response, body)
 }
@@ -180,7 +180,8 @@ func (c *client) check(response *http.Response, body []byte) error {
 	return nil
 }
 
-// reason shortens an error to what it has in common with its like: net's errors name the two ports.
+// reason shortens an error so that errors of one kind are equal: those of package net include
+// ports.
 func reason(err error) string {
 	var errno syscall.Errno
 	var network *net.OpError

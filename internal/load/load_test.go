@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// serve answers with handler on the network and gives the Target, whose Check ends the run after n requests.
+// serve starts a server with the handler and returns a Target for it, whose Check ends the context
+// after n requests.
 func serve(t *testing.T, network string, handler http.HandlerFunc, n int64) (Target, context.Context) {
 	t.Helper()
 	address := "127.0.0.1:0"
@@ -61,7 +62,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-func TestConnectionCloseIsHonoured(t *testing.T) {
+func TestConnectionClose(t *testing.T) {
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Connection", "close")
 		hello(w, r)
@@ -72,7 +73,7 @@ func TestConnectionCloseIsHonoured(t *testing.T) {
 	}
 }
 
-func TestRefusedAnswersAreLost(t *testing.T) {
+func TestRejectedResponsesAreLost(t *testing.T) {
 	target, ctx := serve(t, "tcp", func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("no")) }, 5)
 	got := Run(ctx, target, 1, true)
 	if got.Lost != 5 || got.Errors["not hello"] != 5 {
@@ -80,11 +81,11 @@ func TestRefusedAnswersAreLost(t *testing.T) {
 	}
 	target.Check = nil
 	if got := Run(ctx, target, 1, true); got.Sent != 0 {
-		t.Errorf("after the end: %+v", got)
+		t.Errorf("after the context has ended: %+v", got)
 	}
 }
 
-// The server does each connection the same wrong.
+// TestLosses has a server that sends the same incomplete answer on every connection.
 func TestLosses(t *testing.T) {
 	tests := []struct {
 		name, answer, reason string
@@ -124,9 +125,9 @@ func TestLosses(t *testing.T) {
 	}
 }
 
-func TestNobodyListens(t *testing.T) {
+func TestNoListener(t *testing.T) {
 	c := client{target: Target{Network: "unix", Address: filepath.Join(t.TempDir(), "sock")}}
-	err := c.ask(time.Now().Add(time.Minute))
+	err := c.send(time.Now().Add(time.Minute))
 	if want := "dial: no such file or directory"; err == nil || reason(err) != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

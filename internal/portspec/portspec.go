@@ -1,5 +1,5 @@
-// Package portspec reads the values of --port: port, host:port, port=fd, host:port=fd, with a "u" before the port number for
-// UDP, and brackets around an IPv6 address.
+// Package portspec parses the values of --port: port, host:port, port=fd, host:port=fd, with a "u"
+// before the port number for UDP, and brackets around an IPv6 address.
 package portspec
 
 import (
@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Port is one --port value, taken apart.
+// Port is one parsed --port value.
 type Port struct {
-	Key  string // as it stands in SERVER_STARTER_PORT: "80", "127.0.0.1:80", "localhost:80", "[::1]:80"
+	Key  string // as in SERVER_STARTER_PORT: "80", "127.0.0.1:80", "localhost:80", "[::1]:80"
 	Host string // "" for any IPv4 address (0.0.0.0); IPv6 without brackets
 	Port int    // 0 to 65535
 	UDP  bool
@@ -24,8 +24,9 @@ func (p Port) IPv6() bool { return strings.Contains(p.Host, ":") }
 // space is Perl's \s.
 const space = "\t\n\v\f\r "
 
-// Parse reads one --port value as Server::Starter 0.35 does. What that hands to the resolver in vain (no host at all, a host that
-// would break SERVER_STARTER_PORT) and a number that is too large for a port or a descriptor are errors; each quotes s.
+// Parse parses one --port value as Server::Starter 0.35 does. Every error quotes s. Errors here,
+// and failures of the resolver there, are a missing host, a host that would break
+// SERVER_STARTER_PORT, and a port or descriptor that is out of range.
 func Parse(s string) (Port, error) {
 	if t, ok := parseTail(s); ok {
 		return port(s, "", t)
@@ -59,7 +60,7 @@ func digits(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
 
-// parseHost takes the brackets off; one of them is enough for the original.
+// parseHost removes the brackets. The original accepts one without the other.
 func parseHost(s string) (string, error) {
 	s = strings.TrimPrefix(strings.Trim(s, space), "[")
 	host := strings.Trim(strings.TrimSuffix(s, "]"), space)
@@ -95,14 +96,14 @@ func checkHost(host string) error {
 	}
 	if strings.Contains(host, ":") {
 		if a, err := netip.ParseAddr(host); err != nil || a.Zone() != "" {
-			return fmt.Errorf("%q is no IPv6 address", host)
+			return fmt.Errorf("%q is not an IPv6 address", host)
 		}
 		return nil
 	}
-	// ";" and "=" are the separators of SERVER_STARTER_PORT, "/" begins a path there.
+	// ";" and "=" are separators in SERVER_STARTER_PORT, and "/" begins a path there.
 	odd := func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(";=/[]", r) }
 	if strings.ContainsFunc(host, odd) {
-		return fmt.Errorf("%q is no host name", host)
+		return fmt.Errorf("%q is not a host name", host)
 	}
 	return nil
 }

@@ -60,14 +60,14 @@ func TestParseErrors(t *testing.T) {
 		":80":                     "no host",
 		"[]:80":                   "no host",
 		" :80":                    "no host",
-		"a;b:80":                  "\"a;b\" is no host name",
-		"127.0.0.1=5:80":          "\"127.0.0.1=5\" is no host name",
-		"a b:80":                  "\"a b\" is no host name",
-		"/tmp/x:80":               "\"/tmp/x\" is no host name",
-		"[[localhost]:80":         "\"[localhost\" is no host name",
-		"a:b:80":                  "\"a:b\" is no IPv6 address",
-		"x[::1]:80":               "\"x[::1\" is no IPv6 address",
-		"[fe80::1%lo]:80":         "\"fe80::1%lo\" is no IPv6 address",
+		"a;b:80":                  "\"a;b\" is not a host name",
+		"127.0.0.1=5:80":          "\"127.0.0.1=5\" is not a host name",
+		"a b:80":                  "\"a b\" is not a host name",
+		"/tmp/x:80":               "\"/tmp/x\" is not a host name",
+		"[[localhost]:80":         "\"[localhost\" is not a host name",
+		"a:b:80":                  "\"a:b\" is not an IPv6 address",
+		"x[::1]:80":               "\"x[::1\" is not an IPv6 address",
+		"[fe80::1%lo]:80":         "\"fe80::1%lo\" is not an IPv6 address",
 	}
 	for in, want := range tests {
 		got, err := Parse(in)
