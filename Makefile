@@ -66,7 +66,7 @@ cover:
 	go tool cover -func coverage/profile | awk '/^total/ { print; exit $$3 + 0 < 85 }'
 
 bench: build
-	go run ./internal/bench -ours bin/start_server
+	go run ./internal/bench -ours $(BINARY) $(PEERS)
 
 loss:
 	go run ./internal/swaploss

@@ -5,23 +5,18 @@ package main
 import (
 	"debug/elf"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/start-server/start-server/internal/bench/eventlog"
 )
-
-// candidate is a binary that is measured, and a column of the table.
-type candidate struct {
-	name  string
-	path  string // "" for the worker with nobody in between
-	ready bool   // it knows --ready-timeout
-}
 
 // workers are the programs that the candidates run.
 type workers struct {
@@ -30,34 +25,45 @@ type workers struct {
 
 // figure is something that can be measured, and a row of the table.
 type figure struct {
-	key       string // what -run selects it by
-	title     string
-	unit      unit
-	rounds    int    // how often at most
-	reference string // "" for Perl's
-	bare      bool   // can be measured with nobody in between, too
-	measure   func(candidate, workers) ([]float64, error)
+	key     string // what -run selects it by
+	title   string
+	unit    unit
+	rounds  int    // how often at most
+	kinds   []kind // of the candidates that can
+	measure func(candidate, workers) ([]float64, error)
 }
 
-const perl, nobody = "Perl", "no superdaemon"
+var (
+	superdaemons = []kind{full, classic}
+	starters     = []kind{full, classic, bare}
+	everything   = []kind{full, classic, bare, none}
+)
 
 // figures lists them all, in the order of the table.
 func figures(idle time.Duration) []figure {
-	return []figure{
-		{key: "start", title: "start: exec to the worker's main", unit: milliseconds, rounds: 100, bare: true, measure: startWith(1)},
-		{key: "hup", title: "HUP to the new worker's main", unit: milliseconds, rounds: 5, measure: hupToMain},
-		{key: "term", title: "HUP to the old worker's TERM, `--ready-timeout` against the default second", unit: milliseconds, rounds: 5, measure: hupToTerm},
-		{key: "memory", title: "anonymous memory at rest", unit: megabytes, rounds: 3, measure: memoryAfter(0)},
-		{key: "generations", title: "anonymous memory at rest after 1,000 generations", unit: megabytes, rounds: 1, measure: memoryAfter(1000)},
-		{key: "cpu", title: "processor time for 40 generations", unit: milliseconds, rounds: 5, measure: cpuFor(40)},
-		{key: "idle", title: fmt.Sprintf("system calls in %v of idleness", idle), unit: plain, rounds: 1, measure: syscallsIn(idle)},
-		{key: "ports", title: "start with 200 ports", unit: milliseconds, rounds: 20, measure: startWith(200)},
-		{key: "ports", title: "start with 1,000 ports", unit: milliseconds, rounds: 5, measure: startWith(1000)},
-		{key: "lingering", title: "HUP to the new worker's main, 100 old ones lingering", unit: milliseconds, rounds: 1, measure: hupAmong(100)},
-		{key: "lingering", title: "the same, 200 lingering", unit: milliseconds, rounds: 1, measure: hupAmong(200)},
-		{key: "requests", title: "requests per second", unit: plain, rounds: 5, reference: nobody, bare: true, measure: requests},
-		{key: "size", title: "size of the binary, stripped and static", unit: megabytes, rounds: 1, measure: size},
+	list := []figure{
+		{"start", "start: exec to the worker's main", milliseconds, 100, everything, startWith(1)},
+		{"hup", "HUP to the new worker's main", milliseconds, 20, starters, hupToMain},
+		{"term", "HUP to the old worker's TERM, after `--interval=1`", milliseconds, 3, superdaemons, hupToTerm()},
+		{"term", "the same with readiness, `--ready-timeout`", milliseconds, 10, []kind{full}, hupToTerm("--ready-timeout=60")},
+		{"memory", "anonymous memory at rest", megabytes, 5, starters, memoryAfter(0)},
+		{"generations", "the same after 1,000 generations", megabytes, 1, starters, memoryAfter(1000)},
+		{"cpu", "processor time for a generation", milliseconds, 5, starters, cpuFor(40)},
+		{"idle", fmt.Sprintf("system calls in %v of idleness", idle), plain, 1, starters, syscallsIn(idle)},
+		{"ports", "start with 200 ports", milliseconds, 20, superdaemons, startWith(200)},
+		{"ports", "start with 1,000 ports", milliseconds, 10, superdaemons, startWith(1000)},
+		{"lingering", "HUP to the new worker's main, with 100 old workers", milliseconds, 1, superdaemons, hupAmong(100)},
+		{"lingering", "the same with 1,000 old workers", milliseconds, 1, superdaemons, hupAmong(1000)},
+		{"upgrade", "upgrade: USR2 to the line that the new version serves", milliseconds, 10, []kind{full}, upgrade},
 	}
+	for _, processes := range []int{1, 100, 1000} {
+		title := fmt.Sprintf("recovery: exec after kill -9 to the next worker's main, with %d more processes", processes)
+		list = append(list, figure{"recovery", title, milliseconds, 5, []kind{full}, recoverAmong(processes)})
+	}
+	return append(list,
+		figure{"requests", "requests per second", plain, 3, []kind{full, classic, none}, requests},
+		figure{"size", "size of the binary, stripped and static", megabytes, 1, starters, size},
+	)
 }
 
 // startWith times the start with so many ports. Each has an address of its own out of 127.0.0.0/8 and a port number
@@ -74,7 +80,7 @@ func startWith(ports int) func(candidate, workers) ([]float64, error) {
 		}
 		defer s.stop()
 		generation := 1
-		if c.path == "" {
+		if c.kind == none {
 			generation = 0
 		}
 		e, err := s.await(eventlog.Entry{Name: "main", Generation: generation})
@@ -85,17 +91,22 @@ func startWith(ports int) func(candidate, workers) ([]float64, error) {
 	}
 }
 
-// begin starts a superdaemon that has a status file and waits until its first worker has started.
+// begin starts a superdaemon and waits until its first worker has started.
 func begin(c candidate, w workers, options []string, env ...string) (*superdaemon, error) {
-	s, err := start(c.path, append([]string{"--status-file=status", "--port=127.0.0.1:0"}, options...), []string{w.stamp}, env...)
+	if !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "--port=") }) {
+		options = append([]string{"--port=127.0.0.1:0"}, options...)
+	}
+	if c.kind != bare {
+		options = append([]string{statusOption}, options...)
+	}
+	s, err := start(c.path, options, []string{w.stamp}, env...)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.await(eventlog.Entry{Name: "main", Generation: 1}); err != nil {
-		s.stop()
-		return nil, err
+	if _, err = s.await(eventlog.Entry{Name: "main", Generation: 1}); err == nil {
+		err = s.settle(1, 1)
 	}
-	if err := s.settle(1, 1); err != nil {
+	if err != nil {
 		s.stop()
 		return nil, err
 	}
@@ -103,7 +114,7 @@ func begin(c candidate, w workers, options []string, env ...string) (*superdaemo
 }
 
 func hupToMain(c candidate, w workers) ([]float64, error) {
-	s, err := begin(c, w, nil)
+	s, err := begin(c, w, []string{"--interval=0"})
 	if err != nil {
 		return nil, err
 	}
@@ -115,29 +126,21 @@ func hupToMain(c candidate, w workers) ([]float64, error) {
 			return nil, err
 		}
 		samples = append(samples, float64(begin-hup))
+		time.Sleep(20 * time.Millisecond) // HUPs come to a superdaemon at rest
 	}
 	return samples, nil
 }
 
-func hupToTerm(c candidate, w workers) ([]float64, error) {
-	var options []string
-	if c.ready {
-		options = []string{"--ready-timeout=60"}
-	}
-	s, err := begin(c, w, options)
-	if err != nil {
-		return nil, err
-	}
-	defer s.stop()
-	var samples []float64
-	for generation := 1; generation <= 3; generation++ {
-		hup, _, term, err := s.swap(generation, 1)
+func hupToTerm(options ...string) func(candidate, workers) ([]float64, error) {
+	return func(c candidate, w workers) ([]float64, error) {
+		s, err := begin(c, w, options)
 		if err != nil {
 			return nil, err
 		}
-		samples = append(samples, float64(term-hup))
+		defer s.stop()
+		hup, _, term, err := s.swap(1, 1)
+		return []float64{float64(term - hup)}, err
 	}
-	return samples, nil
 }
 
 // generate makes so many generations as fast as they will go.
@@ -165,6 +168,7 @@ func memoryAfter(generations int) func(candidate, workers) ([]float64, error) {
 	}
 }
 
+// cpuFor measures the mean of so many generations.
 func cpuFor(generations int) func(candidate, workers) ([]float64, error) {
 	return func(c candidate, w workers) ([]float64, error) {
 		s, err := begin(c, w, []string{"--interval=0"})
@@ -180,11 +184,11 @@ func cpuFor(generations int) func(candidate, workers) ([]float64, error) {
 			return nil, err
 		}
 		after, err := s.cpu()
-		return []float64{float64(after - before)}, err
+		return []float64{float64(after-before) / float64(generations)}, err
 	}
 }
 
-// hupAmong times a swap while so many old workers, which do not go on TERM, are still there.
+// hupAmong times a swap while so many old workers, which do not end at TERM, are still there.
 func hupAmong(lingering int) func(candidate, workers) ([]float64, error) {
 	return func(c candidate, w workers) ([]float64, error) {
 		s, err := begin(c, w, []string{"--interval=0"}, "STAMP_LINGER=1")
@@ -206,6 +210,86 @@ func hupAmong(lingering int) func(candidate, workers) ([]float64, error) {
 	}
 }
 
+// upgrade times a USR2, which executes the same binary again.
+func upgrade(c candidate, w workers) ([]float64, error) {
+	s, err := begin(c, w, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer s.stop()
+	began := eventlog.Now()
+	if err := s.cmd.Process.Signal(syscall.SIGUSR2); err != nil {
+		return nil, err
+	}
+	for !strings.Contains(string(s.log()), "start_server upgraded") {
+		if eventlog.Now()-began > patience {
+			return nil, fmt.Errorf("USR2: %w in %v\n%s", errNothing, patience, s.log())
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+	return []float64{float64(eventlog.Now() - began)}, nil
+}
+
+// recoverAmong kills the superdaemon and times the start of another one, which finds the worker among so many more
+// processes, takes the socket over from it and starts the next generation.
+func recoverAmong(processes int) func(candidate, workers) ([]float64, error) {
+	return func(c candidate, w workers) ([]float64, error) {
+		end, err := bystanders(processes)
+		defer end()
+		if err != nil {
+			return nil, err
+		}
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		s, err := begin(c, w, []string{"--port=" + port})
+		if err != nil {
+			return nil, err
+		}
+		defer s.stop()
+		if err := s.kill(); err != nil {
+			return nil, err
+		}
+		if err := s.execute(); err != nil {
+			return nil, err
+		}
+		e, err := s.await(eventlog.Entry{Name: "main", Generation: 2})
+		if err != nil {
+			return nil, err
+		}
+		return []float64{float64(e[0].At - s.began)}, s.settle(2, 1)
+	}
+}
+
+// bystanders starts so many processes that have nothing to do with anything.
+func bystanders(n int) (end func(), err error) {
+	var list []*exec.Cmd
+	for range n {
+		cmd := exec.Command("sleep", "1000")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err = cmd.Start(); err != nil {
+			break
+		}
+		list = append(list, cmd)
+	}
+	return func() {
+		for _, cmd := range list {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	}, err
+}
+
+// freePort returns an address that was free a moment ago: that of a superdaemon that is started twice.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
 // syscallsIn counts what a superdaemon does while there is nothing to do.
 func syscallsIn(idle time.Duration) func(candidate, workers) ([]float64, error) {
 	return func(c candidate, w workers) ([]float64, error) {
@@ -214,11 +298,11 @@ func syscallsIn(idle time.Duration) func(candidate, workers) ([]float64, error) 
 			return nil, err
 		}
 		defer s.stop()
-		if err := s.generate(1); err != nil { // whatever is started once is started now
+		if err := s.generate(1); err != nil { // what is done once is done now
 			return nil, err
 		}
-		time.Sleep(3 * time.Second) // idle is who has had time to tidy up
-		out := filepath.Join(s.folder, "strace")
+		time.Sleep(3 * time.Second) // with time to tidy up
+		out := filepath.Join(s.dir, "strace")
 		strace := exec.Command("timeout", "--signal=INT", strconv.FormatFloat(idle.Seconds(), 'f', 3, 64),
 			"strace", "-f", "-qq", "-o", out, "-p", strconv.Itoa(s.cmd.Process.Pid))
 		if text, err := strace.CombinedOutput(); err != nil && strace.ProcessState.ExitCode() != 124 {

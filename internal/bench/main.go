@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -15,18 +14,18 @@ import (
 	"time"
 )
 
-// Pdeathsig is about the thread that started the process: it must be one that lives as long as we do.
+// Pdeathsig is about the thread that started the process: it must be one that lives until the end.
 func init() { runtime.LockOSThread() }
 
 func main() {
-	run := flag.String("run", "", "measure only these, comma-separated: start, hup, term, memory, generations, cpu, idle, ports, lingering, requests, size")
+	run := flag.String("run", "", "measure only these, comma-separated: start, hup, term, memory, generations, cpu, idle, ports, lingering, upgrade, recovery, requests, size")
 	rounds := flag.Int("rounds", 100, "measure nothing more often than this")
 	idle := flag.Duration("idle", 10*time.Second, "how long to watch an idle superdaemon")
 	svg := flag.String("svg", "", "draw a swap as it was measured into this `file` (and measure nothing else, unless -run is given)")
-	ours := flag.String("ours", "", "our start_server (default: built from this tree)")
+	ours := flag.String("ours", "", "the start_server of this module (default: built from this tree)")
 	reference := flag.String("perl", "/usr/bin/start_server", "Perl's start_server")
 	flag.Usage = func() {
-		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./internal/bench [options] [binary...]")
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./internal/bench [options] [NAME=FILE...]")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -36,26 +35,23 @@ func main() {
 	}
 }
 
-func bench(run string, rounds int, idle time.Duration, svg, ours, reference string, others []string) error {
-	folder, err := os.MkdirTemp("", "bench")
+func bench(run string, rounds int, idle time.Duration, svg, ours, reference string, peers []string) error {
+	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
-	w := workers{stamp: filepath.Join(folder, "stamp"), web: filepath.Join(folder, "web")}
-	if err := build(w.stamp, "./internal/bench/stamp"); err != nil {
-		return err
-	}
-	if err := build(w.web, "./internal/bench/web"); err != nil {
+	defer os.RemoveAll(dir)
+	b := &builder{dir: dir}
+	w, err := b.workers()
+	if err != nil {
 		return err
 	}
 	if ours == "" {
-		ours = filepath.Join(folder, "start_server")
-		if err := build(ours, "./cmd/start_server"); err != nil {
+		if ours, err = b.own("start_server", "./cmd/start_server"); err != nil {
 			return err
 		}
 	}
-	if ours, err = filepath.Abs(ours); err != nil { // it is started in other folders
+	if ours, err = filepath.Abs(ours); err != nil { // it is started in other directories
 		return err
 	}
 	if svg != "" {
@@ -63,42 +59,11 @@ func bench(run string, rounds int, idle time.Duration, svg, ours, reference stri
 			return err
 		}
 	}
-	var candidates []candidate
-	for i, path := range append([]string{ours, reference}, others...) {
-		name := filepath.Base(path)
-		if i < 2 {
-			name = []string{"ours", perl}[i]
-		}
-		c, err := newCandidate(name, path)
-		if err != nil {
-			return err
-		}
-		candidates = append(candidates, c)
-	}
-	candidates = append(candidates, candidate{name: nobody})
-	return measure(selected(run, idle), rounds, candidates, w)
-}
-
-// build makes a binary as it would be released: static and stripped.
-func build(path, pkg string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
-	}
-	return nil
-}
-
-func newCandidate(name, path string) (candidate, error) {
-	path, err := filepath.Abs(path) // it is started in other folders
+	candidates, err := b.candidates(ours, reference, peers)
 	if err != nil {
-		return candidate{}, err
+		return err
 	}
-	help, err := exec.Command(path, "--help").CombinedOutput()
-	if err != nil {
-		return candidate{}, fmt.Errorf("%s --help: %w", path, err)
-	}
-	return candidate{name: name, path: path, ready: strings.Contains(string(help), "--ready-timeout")}, nil
+	return measure(selected(run, idle), rounds, candidates, w, b.notes)
 }
 
 func selected(run string, idle time.Duration) []figure {
@@ -110,36 +75,35 @@ func selected(run string, idle time.Duration) []figure {
 	return slices.DeleteFunc(all, func(f figure) bool { return !slices.Contains(keys, f.key) })
 }
 
-// measure takes the candidates in turn, round after round, so that whatever else the machine does meets them all. What
-// cannot be measured is left out of the table and told in the end.
-func measure(figures []figure, rounds int, candidates []candidate, w workers) error {
+// measure takes the candidates in turn, round after round, so that whatever else the machine does meets them all, and
+// prints the table. What could not be measured is listed below it.
+func measure(figures []figure, rounds int, candidates []candidate, w workers, notes []string) error {
 	var rows []row
-	var names []string
-	var failures []error
-	for _, c := range candidates {
-		names = append(names, c.name)
-	}
 	for _, f := range figures {
-		r := row{title: f.title, unit: f.unit, reference: f.reference, samples: make(map[string][]float64)}
-		if r.reference == "" {
-			r.reference = perl
-		}
+		r := row{title: f.title, unit: f.unit, samples: make(map[string][]float64), failed: make(map[string]bool)}
 		for range min(f.rounds, rounds) {
 			for _, c := range candidates {
-				if c.path == "" && !f.bare {
+				if r.failed[c.name] || !slices.Contains(f.kinds, c.kind) {
 					continue
 				}
 				samples, err := f.measure(c, w)
 				if err != nil {
-					failures = append(failures, fmt.Errorf("%s: %s: %w", c.name, f.title, err))
-				} else {
-					r.samples[c.name] = append(r.samples[c.name], samples...)
+					r.failed[c.name] = true
+					notes = append(notes, fmt.Sprintf("%s failed: %s: %v", c.name, f.title, err))
+					continue
 				}
+				r.samples[c.name] = append(r.samples[c.name], samples...)
 			}
 		}
 		rows = append(rows, r)
 		fmt.Fprintln(os.Stderr, f.title)
 	}
-	writeTable(os.Stdout, rows, names)
-	return errors.Join(failures...)
+	writeTable(os.Stdout, rows, candidates)
+	for _, note := range notes {
+		fmt.Println("-", note)
+	}
+	if slices.ContainsFunc(rows, func(r row) bool { return r.failed[ours] }) {
+		return errors.New("start_server failed, see above")
+	}
+	return nil
 }

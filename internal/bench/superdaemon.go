@@ -19,68 +19,97 @@ import (
 	"github.com/start-server/start-server/internal/bench/eventlog"
 )
 
-// patience is how long anything at all may take. It is reached only when something hangs.
+// patience is how long anything may take. It is reached only if something hangs.
 const patience = 20 * time.Second
 
 // superdaemon is a start_server under measurement.
 type superdaemon struct {
+	args     []string
+	env      []string
 	cmd      *exec.Cmd
-	folder   string
-	diary    <-chan eventlog.Entry
-	close    func()
+	dir      string
+	events   <-chan eventlog.Entry
+	close    func()        // ends events
 	began    time.Duration // when it was executed, on CLOCK_MONOTONIC
 	finished chan error
-	missed   int // HUPs that nothing came of
+	missed   int   // HUPs that nothing came of
+	groups   []int // process groups that stop ends
+	status   bool  // it writes the status file
 }
 
 var errNothing = errors.New("nothing")
 
-// start executes program with the options, to run the worker. Its files are in a folder of their own.
+// memory is a file system in memory, as /run is, where status files are kept; "" for where temporary files are.
+var memory = func() string {
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		return "/dev/shm"
+	}
+	return ""
+}()
+
+// start executes program with the options, to run the worker; "" is the worker alone. Its files are in a directory of
+// their own.
 func start(program string, options, worker []string, env ...string) (*superdaemon, error) {
-	folder, err := os.MkdirTemp("", "bench")
-	if err != nil {
+	s := &superdaemon{args: worker, status: slices.Contains(options, statusOption)}
+	if program != "" {
+		s.args = append(append([]string{program}, options...), append([]string{"--"}, worker...)...)
+	}
+	var err error
+	if s.dir, err = os.MkdirTemp(memory, "bench"); err != nil {
 		return nil, err
 	}
-	entries, closeDiary, err := eventlog.Open(filepath.Join(folder, "diary"))
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(folder))
+	s.env = append(append(os.Environ(), eventlog.Variable+"="+filepath.Join(s.dir, "events")), env...)
+	if s.events, s.close, err = eventlog.Open(filepath.Join(s.dir, "events")); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(s.dir))
 	}
-	log, err := os.Create(filepath.Join(folder, "log"))
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(folder))
+	if err := s.execute(); err != nil {
+		s.close()
+		return nil, errors.Join(err, os.RemoveAll(s.dir))
 	}
-	defer log.Close()
-	args := worker
-	if program != "" {
-		args = append(append([]string{program}, options...), append([]string{"--"}, worker...)...)
-	}
-	s := &superdaemon{folder: folder, diary: entries, close: closeDiary, finished: make(chan error, 1)}
-	s.cmd = exec.Command(args[0], args[1:]...)
-	s.cmd.Env = append(append(os.Environ(), eventlog.Variable+"="+filepath.Join(folder, "diary")), env...)
-	s.cmd.Dir = folder
-	s.cmd.Stdout, s.cmd.Stderr = log, log
-	// So that nothing of it can stay behind: stop ends the group, and our own end, however it comes, the superdaemon.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	s.began = eventlog.Now()
-	if err := s.cmd.Start(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(folder))
-	}
-	go func() { s.finished <- s.cmd.Wait() }()
 	return s, nil
 }
 
-// await returns when each of the wanted events has been entered, in whatever order, and drops what else there is. The
-// worker's process is none of the question: PID and At of want are filled in.
+// execute starts the superdaemon, for the first time or after it was killed.
+func (s *superdaemon) execute() error {
+	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd, finished := exec.Command(s.args[0], s.args[1:]...), make(chan error, 1)
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = s.env, s.dir, log, log
+	// So that nothing of it can stay behind: stop ends the group, and the end of this program, however it comes, the superdaemon.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	s.began = eventlog.Now()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() { finished <- cmd.Wait() }()
+	s.cmd, s.finished, s.groups = cmd, finished, append(s.groups, cmd.Process.Pid)
+	return nil
+}
+
+// kill ends the superdaemon, and no worker, by KILL.
+func (s *superdaemon) kill() error {
+	if err := s.cmd.Process.Kill(); err != nil {
+		return err
+	}
+	<-s.finished
+	return nil
+}
+
+// await returns when each of the wanted events was reported, in whatever order, and drops all others. PID and At of want
+// are filled in.
 func (s *superdaemon) await(want ...eventlog.Entry) ([]eventlog.Entry, error) {
 	return want, s.awaitFor(patience, want)
 }
 
-// awaitFor is await with a patience of its own; what has been entered is filled in even when something is missing.
+// awaitFor is await with a patience of its own; what was reported is filled in even if something is missing.
 func (s *superdaemon) awaitFor(patience time.Duration, want []eventlog.Entry) error {
 	timeout := time.After(patience)
 	for slices.ContainsFunc(want, func(w eventlog.Entry) bool { return w.At == 0 }) {
 		select {
-		case e := <-s.diary:
+		case e := <-s.events:
 			for i, w := range want {
 				if w.At == 0 && w.Name == e.Name && w.Generation == e.Generation {
 					want[i] = e
@@ -97,7 +126,7 @@ func (s *superdaemon) awaitFor(patience time.Duration, want []eventlog.Entry) er
 }
 
 func (s *superdaemon) log() []byte {
-	text, _ := os.ReadFile(filepath.Join(s.folder, "log"))
+	text, _ := os.ReadFile(filepath.Join(s.dir, "log"))
 	return text[max(0, len(text)-2000):]
 }
 
@@ -107,12 +136,18 @@ func (s *superdaemon) hup() (time.Duration, error) {
 	return at, s.cmd.Process.Signal(syscall.SIGHUP)
 }
 
+// statusOption makes settle possible.
+const statusOption = "--status-file=status"
+
 // settle waits until the status file holds so many workers, the newest of the given generation: then no start is under
-// way. It takes the option --status-file=status.
+// way. Without a status file it returns at once.
 func (s *superdaemon) settle(generation, workers int) error {
+	if !s.status {
+		return nil
+	}
 	newest := regexp.MustCompile(`(?m)^` + strconv.Itoa(generation) + `:`)
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		text, err := os.ReadFile(filepath.Join(s.folder, "status"))
+		text, err := os.ReadFile(filepath.Join(s.dir, "status"))
 		if err == nil && newest.Match(text) && bytes.Count(text, []byte("\n")) == workers {
 			return nil
 		}
@@ -153,17 +188,19 @@ func (s *superdaemon) stop() {
 	case <-s.finished:
 	case <-time.After(2 * time.Second): // there are workers that linger
 	}
-	syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	for _, group := range s.groups {
+		syscall.Kill(-group, syscall.SIGKILL)
+	}
 	s.close()
-	os.RemoveAll(s.folder)
+	os.RemoveAll(s.dir)
 }
 
 // anonymous is the line of proc_pid_smaps_rollup(5) that counts what is not pages of a file: those are shared with every process
 // that runs the same binary, and the kernel takes them back when it needs the memory.
 var anonymous = regexp.MustCompile(`(?m)^Anonymous:\s+(\d+) kB`)
 
-// memory is the superdaemon's anonymous memory, in bytes.
-func (s *superdaemon) memory() (float64, error) {
+// anonymousMemory is that of the superdaemon, in bytes.
+func (s *superdaemon) anonymousMemory() (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
@@ -176,14 +213,14 @@ func (s *superdaemon) memory() (float64, error) {
 	return float64(n << 10), err
 }
 
-// restingMemory is what memory is when it has not changed for three seconds.
+// restingMemory is the memory when it has not changed for three seconds.
 func (s *superdaemon) restingMemory() (float64, error) {
-	last, err := s.memory()
+	last, err := s.anonymousMemory()
 	deadline := time.Now().Add(patience)
 	for since := time.Now(); err == nil && time.Since(since) < 3*time.Second && time.Now().Before(deadline); {
 		time.Sleep(100 * time.Millisecond)
 		var now float64
-		if now, err = s.memory(); now != last {
+		if now, err = s.anonymousMemory(); now != last {
 			last, since = now, time.Now()
 		}
 	}
@@ -214,6 +251,6 @@ func (s *superdaemon) cpu() (time.Duration, error) {
 
 // address is where the web worker listens.
 func (s *superdaemon) address() (string, error) {
-	text, err := os.ReadFile(filepath.Join(s.folder, "address"))
+	text, err := os.ReadFile(filepath.Join(s.dir, "address"))
 	return string(text), err
 }

@@ -11,10 +11,10 @@ import (
 
 // row is one line of the table: what was measured of each candidate.
 type row struct {
-	title     string
-	unit      unit
-	reference string               // the candidate that the others are compared with
-	samples   map[string][]float64 // by the candidate's name
+	title   string
+	unit    unit
+	samples map[string][]float64 // by the candidate's name
+	failed  map[string]bool
 }
 
 // unit says how a number is written.
@@ -38,9 +38,13 @@ func median(samples []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// writeTable prints a column for each name: the median, the smallest and the largest sample, and the ratio to the
-// reference.
-func writeTable(w io.Writer, rows []row, names []string) {
+// writeTable prints a column for each candidate: the median, how much that is of ours, and the smallest and the largest
+// sample.
+func writeTable(w io.Writer, rows []row, candidates []candidate) {
+	var names []string
+	for _, c := range candidates {
+		names = append(names, c.name)
+	}
 	fmt.Fprintf(w, "| | %s |\n|---|%s\n", strings.Join(names, " | "), strings.Repeat("---:|", len(names)))
 	for _, r := range rows {
 		fmt.Fprintf(w, "| %s |", r.title)
@@ -53,26 +57,18 @@ func writeTable(w io.Writer, rows []row, names []string) {
 
 func (r row) cell(name string) string {
 	samples := r.samples[name]
-	if len(samples) == 0 {
+	switch {
+	case r.failed[name]:
+		return "failed"
+	case len(samples) == 0:
 		return "–"
 	}
 	text := strings.TrimSpace("**" + r.unit.format(median(samples)) + "** " + r.unit.name)
+	if base := r.samples[ours]; name != ours && len(base) > 0 && median(base) > 0 {
+		text += fmt.Sprintf(" ×%.2f", median(samples)/median(base))
+	}
 	if len(samples) > 1 {
 		text += fmt.Sprintf(" (%s–%s)", r.unit.format(slices.Min(samples)), r.unit.format(slices.Max(samples)))
 	}
-	if base := r.samples[r.reference]; name != r.reference && len(base) > 0 {
-		text += ratio(median(samples), median(base))
-	}
 	return text
-}
-
-func ratio(v, base float64) string {
-	switch {
-	case v <= 0 || base <= 0:
-		return ""
-	case v < base*0.95:
-		return fmt.Sprintf(", 1/%.1f", base/v)
-	default:
-		return fmt.Sprintf(", ×%.2f", v/base)
-	}
 }

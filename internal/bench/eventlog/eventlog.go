@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package diary carries what happens in a worker, and when, to the program that measures it: one line for each event
+// Package eventlog carries what happens in a worker, and when, to the program that measures it: one line for each event
 // through a named pipe.
 package eventlog
 
@@ -15,7 +15,7 @@ import (
 )
 
 // Variable names the environment variable with the path of the pipe.
-const Variable = "BENCH_DIARY"
+const Variable = "BENCH_EVENTLOG"
 
 // Entry is one event in the life of a worker.
 type Entry struct {
@@ -34,7 +34,7 @@ func Now() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// Write enters the event that happened at the given time to this process. A line is shorter than PIPE_BUF, so lines of
+// Write reports an event that happened to this process at the given time. A line is shorter than PIPE_BUF, so lines of
 // several workers do not mix.
 func Write(name string, at time.Duration) error {
 	fd, err := unix.Open(os.Getenv(Variable), unix.O_WRONLY|unix.O_CLOEXEC, 0)
@@ -42,7 +42,7 @@ func Write(name string, at time.Duration) error {
 		return err
 	}
 	defer unix.Close(fd)
-	generation, _ := strconv.Atoi(os.Getenv("SERVER_STARTER_GENERATION")) // 0 for a worker that nobody started
+	generation, _ := strconv.Atoi(os.Getenv("SERVER_STARTER_GENERATION")) // 0 for a worker without a superdaemon
 	line := name + " " + strconv.Itoa(generation) + " " + strconv.Itoa(os.Getpid()) + " " + strconv.FormatInt(int64(at), 10) + "\n"
 	_, err = unix.Write(fd, []byte(line))
 	return err
@@ -53,7 +53,7 @@ func Open(path string) (<-chan Entry, func(), error) {
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		return nil, nil, fmt.Errorf("make named pipe %q: %w", path, err)
 	}
-	pipe, err := os.OpenFile(path, os.O_RDWR, 0) // a writer of our own: no end of file between workers
+	pipe, err := os.OpenFile(path, os.O_RDWR, 0) // a writer here: no end of file between workers
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Command stamp is the smallest worker: it enters in the diary when its main begins and when it gets TERM, and says
-// READY=1 in between where somebody wants to hear it. With STAMP_LINGER set it does not go on TERM.
+// Command stamp is the smallest worker: it reports when its main begins and when it gets its first TERM, and sends READY=1
+// in between if it is given a NOTIFY_SOCKET. With STAMP_LINGER set it does not end at TERM.
 package main
 
 import (
@@ -23,16 +23,14 @@ func main() {
 	if err := ready(os.Getenv("NOTIFY_SOCKET")); err != nil {
 		os.Exit(1)
 	}
-	for {
+	<-terminated
+	eventlog.Write("TERM", eventlog.Now())
+	for os.Getenv("STAMP_LINGER") != "" {
 		<-terminated
-		eventlog.Write("TERM", eventlog.Now())
-		if os.Getenv("STAMP_LINGER") == "" {
-			return
-		}
 	}
 }
 
-// ready says READY=1 by hand: package net would take longer to start than all the rest of this program.
+// ready sends READY=1 by hand: package net would take longer to start than all the rest of this program.
 func ready(path string) error {
 	if path == "" {
 		return nil
