@@ -71,10 +71,11 @@ func (c Control) Restart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	requested := request{generation: newest(before)}
-	if requested.number, err = c.restarts(); err != nil {
+	last, err := c.lastRestart()
+	if err != nil {
 		return err
 	}
+	requested := request{generation: newest(before), number: last.Number}
 	requested.setMoment()
 	if err := p.Signal(ctx, unix.SIGHUP); err != nil {
 		return fmt.Errorf("send HUP to the superdaemon %d: %w", p.PID, err)
@@ -116,29 +117,21 @@ func (r *request) satisfiedBy(workers []statusfile.Worker) bool {
 	return !r.ticks || !ok || started > r.tick
 }
 
-// restarts is the number of the latest restart in the JSON status.
-func (c Control) restarts() (int, error) {
+// lastRestart is the latest restart in the JSON status. Its number is 0 if there is none, or no such file is known.
+func (c Control) lastRestart() (statusfile.Restart, error) {
 	if c.StatusJSON == "" {
-		return 0, nil
+		return statusfile.Restart{}, nil
 	}
 	report, err := statusfile.ReadReport(c.StatusJSON)
 	if err != nil || report.LastRestart == nil {
-		return 0, err
+		return statusfile.Restart{}, err
 	}
-	return report.LastRestart.Number, nil
+	return *report.LastRestart, nil
 }
 
 // givenUp returns why the restart was given up, nil if it was not.
-func (c Control) givenUp(r request) error {
-	if c.StatusJSON == "" {
-		return nil
-	}
-	report, err := statusfile.ReadReport(c.StatusJSON)
-	if err != nil { // it may be back in a moment, as the superdaemon tries again to write it
-		return nil
-	}
-	last := report.LastRestart
-	if last == nil || last.Number <= r.number || last.Result != string(givenUp) {
+func (r *request) givenUp(last statusfile.Restart) error {
+	if last.Number <= r.number || last.Result != string(givenUp) {
 		return nil
 	}
 	return fmt.Errorf("the restart was given up after %s: generation %d: %s",
@@ -154,14 +147,15 @@ func (c Control) await(ctx context.Context, p *pidfile.Process, requested reques
 		if err == nil && requested.satisfiedBy(workers) {
 			return nil
 		}
-		if err := c.givenUp(requested); err != nil {
+		last, _ := c.lastRestart() // after an error the file may be back in a moment: writing it is tried again
+		if err := requested.givenUp(last); err != nil {
 			return err
 		}
 		// The status is read before: who has just ended may have finished the restart.
 		if gone, goneErr := p.Gone(); gone || goneErr != nil {
 			return errors.Join(fmt.Errorf("the superdaemon %d has ended before the restart was over", p.PID), goneErr)
 		}
-		waitingFor := requested.awaits(workers)
+		waitingFor := requested.awaits(workers, last)
 		progress.show(waitingFor)
 		select {
 		case <-ctx.Done():
@@ -197,12 +191,14 @@ func newest(workers []statusfile.Worker) (generation int) {
 }
 
 // awaits says what the restart waits for.
-func (r *request) awaits(workers []statusfile.Worker) string {
-	if newest(workers) <= r.generation {
-		return fmt.Sprintf("waiting for generation %d or later to start", r.generation+1)
-	}
-	if len(workers) == 1 { // it had been started before
-		return fmt.Sprintf("waiting for generation %d or later to start", newest(workers)+1)
+func (r *request) awaits(workers []statusfile.Worker, last statusfile.Restart) string {
+	if newest(workers) <= r.generation || len(workers) == 1 { // the one that is left was started before
+		next := max(newest(workers), r.generation) + 1
+		waitingFor := fmt.Sprintf("waiting for generation %d or later to start", next)
+		if last.Number > r.number && last.Reason != "" {
+			waitingFor += fmt.Sprintf(", an attempt has failed: %s", last.Reason)
+		}
+		return waitingFor
 	}
 	var old []int
 	for _, w := range workers {
