@@ -36,24 +36,13 @@ const (
 // serve is the worker. The kinds differ in nothing but how they stop.
 func serve(kind, protocol string, delay time.Duration) error {
 	generation, _ := listener.Generation()
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := newServer(protocol, func(w http.ResponseWriter, r *http.Request) {
 		if delay > 0 {
 			fmt.Println(askedLine)
 			time.Sleep(delay)
 		}
 		fmt.Fprintf(w, greeting, generation)
-	})}
-	accept := srv.Serve
-	switch protocol {
-	case http2:
-		site := httptest.NewTLSServer(nil)
-		site.Close() // all that is wanted is its certificate
-		srv.TLSConfig = &tls.Config{Certificates: site.TLS.Certificates}
-		accept = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
-	case h2c:
-		srv.Protocols = new(http.Protocols)
-		srv.Protocols.SetUnencryptedHTTP2(true)
-	}
+	})
 	listeners, err := listener.ListenAll()
 	if err != nil {
 		return err
@@ -64,27 +53,58 @@ func serve(kind, protocol string, delay time.Duration) error {
 
 	switch kind {
 	case "graceful":
-		var g graceful.Group
-		if protocol == http2 {
-			g.AddHTTPS(srv, "", "", listeners[0])
-		} else {
-			g.AddHTTP(srv, listeners[0])
-		}
-		err = g.Run(context.Background())
+		err = serveGracefully(srv, listeners[0])
 	case "plain":
-		ended := make(chan error)
-		go func() {
-			<-term
-			ended <- srv.Shutdown(context.Background())
-		}()
-		if err = accept(listeners[0]); err == http.ErrServerClosed {
-			err = <-ended
-		}
+		err = servePlainly(srv, listeners[0], term)
 	default:
 		err = fmt.Errorf("no such worker: %q", kind)
 	}
 	if err == nil {
 		fmt.Printf(stoppedLine+"\n", generation)
+	}
+	return err
+}
+
+// newServer returns a server that speaks the protocol; with a TLSConfig if that is HTTP/2.
+func newServer(protocol string, handler http.HandlerFunc) *http.Server {
+	srv := &http.Server{Handler: handler}
+	switch protocol {
+	case http2:
+		site := httptest.NewTLSServer(nil)
+		site.Close() // all that is wanted is its certificate
+		srv.TLSConfig = &tls.Config{Certificates: site.TLS.Certificates}
+	case h2c:
+		srv.Protocols = new(http.Protocols)
+		srv.Protocols.SetUnencryptedHTTP2(true)
+	}
+	return srv
+}
+
+func serveGracefully(srv *http.Server, l net.Listener) error {
+	var g graceful.Group
+	if srv.TLSConfig != nil {
+		g.AddHTTPS(srv, "", "", l)
+	} else {
+		g.AddHTTP(srv, l)
+	}
+	return g.Run(context.Background())
+}
+
+// servePlainly does what the documentation of net/http shows.
+func servePlainly(srv *http.Server, l net.Listener, term <-chan os.Signal) error {
+	ended := make(chan error)
+	go func() {
+		<-term
+		ended <- srv.Shutdown(context.Background())
+	}()
+	var err error
+	if srv.TLSConfig != nil {
+		err = srv.ServeTLS(l, "", "")
+	} else {
+		err = srv.Serve(l)
+	}
+	if err == http.ErrServerClosed {
+		err = <-ended
 	}
 	return err
 }

@@ -177,12 +177,8 @@ func TestSeveralServers(t *testing.T) {
 				t.Error(got)
 			}
 		}
-		conn, err := net.Dial("tcp", plain.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := io.ReadAll(conn); string(got) != "plain" {
-			t.Error(got, err)
+		if got := read(t, plain.Addr()); got != "plain" {
+			t.Error(got)
 		}
 		http.DefaultClient.CloseIdleConnections()
 		cancel()
@@ -199,6 +195,21 @@ func TestSeveralServers(t *testing.T) {
 	default:
 		t.Error("the channel is not closed")
 	}
+}
+
+// read returns what a server sends without being asked.
+func read(t *testing.T, addr net.Addr) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	all, err := io.ReadAll(conn)
+	if err != nil {
+		t.Error(err)
+	}
+	return string(all)
 }
 
 func TestBeforeReadyFails(t *testing.T) {
