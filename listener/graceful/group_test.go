@@ -2,11 +2,14 @@ package graceful
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -64,6 +67,47 @@ func TestHijackedConnectionIsWaitedFor(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	s.wantEnd()
+}
+
+// A handler that drops the connection without closing it does not hold the drain.
+func TestForgottenHijackedConnection(t *testing.T) {
+	s := start(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, _, err := w.(http.Hijacker).Hijack(); err != nil {
+			t.Error(err)
+		}
+	})}, time.Hour)
+	c := s.connect()
+	c.send("/")
+	c.wantClosedBy(runtime.GC)
+	s.term()
+	s.wantEnd()
+}
+
+// wantClosedBy calls f until the connection is closed.
+func (c *client) wantClosedBy(f func()) {
+	c.t.Helper()
+	for range 1000 {
+		f()
+		c.conn.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		if _, err := c.r.ReadByte(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+	}
+	c.t.Fatal("the connection is still open")
+}
+
+// Whatever a server listens on, a handler that hijacks gets the methods of its connection.
+func TestHijackedTypes(t *testing.T) {
+	var count atomic.Int64
+	for _, conn := range []net.Conn{&net.TCPConn{}, &net.UnixConn{}, &tls.Conn{}, &recorder{}} {
+		count.Add(1)
+		watched := watchClose(conn, &count)
+		if _, ok := conn.(interface{ CloseWrite() error }); ok {
+			if _, ok := watched.(interface{ CloseWrite() error }); !ok {
+				t.Errorf("%T hides CloseWrite", watched)
+			}
+		}
+	}
 }
 
 func TestShutdownFunctions(t *testing.T) {

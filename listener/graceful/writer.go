@@ -114,7 +114,7 @@ func (w *lastWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return watchClose(conn, count), buffered, nil
 }
 
-// closeHook is called when a connection is closed, as often as it is.
+// closeHook closes a connection and counts it down, once.
 type closeHook struct {
 	conn  net.Conn
 	count *atomic.Int64
@@ -158,19 +158,16 @@ func watchClose(conn net.Conn, count *atomic.Int64) net.Conn {
 	hook := &closeHook{conn: conn, count: count}
 	switch conn := conn.(type) {
 	case *net.TCPConn:
-		c := &hijackedTCP{conn, hook}
-		runtime.AddCleanup(c, (*closeHook).release, hook)
-		return c
+		return releaseForgotten(&hijackedTCP{conn, hook}, hook)
 	case *net.UnixConn:
-		c := &hijackedUnix{conn, hook}
-		runtime.AddCleanup(c, (*closeHook).release, hook)
-		return c
+		return releaseForgotten(&hijackedUnix{conn, hook}, hook)
 	case *tls.Conn:
-		c := &hijackedTLS{conn, hook}
-		runtime.AddCleanup(c, (*closeHook).release, hook)
-		return c
+		return releaseForgotten(&hijackedTLS{conn, hook}, hook)
 	}
-	c := &hijackedConn{conn, hook}
-	runtime.AddCleanup(c, (*closeHook).release, hook)
-	return c
+	return releaseForgotten(&hijackedConn{conn, hook}, hook)
+}
+
+func releaseForgotten[T any](conn *T, hook *closeHook) *T {
+	runtime.AddCleanup(conn, (*closeHook).release, hook)
+	return conn
 }

@@ -10,13 +10,17 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
 
-// frameClient asks by HTTP/2, one request at a time on its connection, until that has a GOAWAY.
-// Unlike net/http's client it never sends a request again, and never gives one up unsent.
+// frameClient asks by HTTP/2 until its connection has a GOAWAY, several requests at a time, which count
+// as one. Unlike net/http's client it never sends a request again, and never gives one up unsent.
 type frameClient struct {
 	addr   string
 	conn   net.Conn
@@ -25,6 +29,8 @@ type frameClient struct {
 	goAway bool
 }
 
+const atATime = 4
+
 func (c *frameClient) ask(ctx context.Context) error {
 	if c.conn == nil {
 		if err := c.connect(ctx); err != nil {
@@ -32,22 +38,31 @@ func (c *frameClient) ask(ctx context.Context) error {
 			return fmt.Errorf("connect: %w", err)
 		}
 	}
-	c.stream += 2
-	err := c.framer.WriteHeaders(http2.HeadersFrameParam{
-		StreamID: c.stream, BlockFragment: requestHeaders(c.addr), EndStream: true, EndHeaders: true,
-	})
-	if err != nil {
+	err := c.exchange()
+	if err != nil || c.goAway {
 		c.close()
-		return err
 	}
-	for done := false; !done; {
-		if done, err = c.read(); err != nil {
-			c.close()
+	return err
+}
+
+func (c *frameClient) exchange() error {
+	for range atATime {
+		c.stream += 2
+		err := c.framer.WriteHeaders(http2.HeadersFrameParam{
+			StreamID: c.stream, BlockFragment: requestHeaders(c.addr), EndStream: true, EndHeaders: true,
+		})
+		if err != nil {
 			return err
 		}
 	}
-	if c.goAway {
-		c.close()
+	for answered := 0; answered < atATime; {
+		done, err := c.read()
+		if err != nil {
+			return err
+		}
+		if done {
+			answered++
+		}
 	}
 	return nil
 }
@@ -116,4 +131,50 @@ func requestHeaders(authority string) []byte {
 		encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
 	}
 	return block.Bytes()
+}
+
+// TestH2load loads with nghttp2's client, which repeats nothing either, several requests at a time on
+// each connection. What it counts as lost does not fail the test: it includes requests that it had
+// queued when GOAWAY arrived in the same read as the answers before it, and so did not send.
+func TestH2load(t *testing.T) {
+	h2load, err := exec.LookPath("h2load")
+	if err != nil {
+		t.Skip("needs h2load, of Debian's nghttp2-client")
+	}
+	cert, key := certificate(t)
+	d := start(t, "https", []string{"8080", "8443"},
+		"-http="+address(8080), "-https="+address(8443), "-cert="+cert, "-key="+key)
+	ctx, cancel := context.WithCancel(context.Background())
+	result := make(chan tally)
+	go func() {
+		line := tally{example: t.Name(), clients: "HTTP/2, four at a time", reasons: make(map[string]int)}
+		for ctx.Err() == nil {
+			line.addH2load(exec.Command(h2load, "-D1", "-c4", "-m4", "https://"+address(8443)+"/").Output())
+		}
+		result <- line
+	}()
+	for range *swaps {
+		time.Sleep(100 * time.Millisecond) // each generation serves for a while
+		d.swap()
+	}
+	cancel()
+	line := <-result
+	if line.sent == line.lost {
+		t.Errorf("no answers: %v", line.reasons)
+	}
+	line.add()
+}
+
+// addH2load adds what a run of h2load reports. By time (-D) it connects again if it is asked to go; by
+// number (-n) it does not.
+func (line *tally) addH2load(out []byte, err error) {
+	_, report, _ := strings.Cut(string(out), "\nrequests: ")
+	var total, started, done, succeeded int
+	_, scanErr := fmt.Sscanf(report, "%d total, %d started, %d done, %d succeeded", &total, &started, &done, &succeeded)
+	line.sent += total
+	line.lost += total - succeeded
+	if err := errors.Join(err, scanErr); err != nil {
+		line.lost++
+		line.reasons[err.Error()]++
+	}
 }

@@ -65,14 +65,23 @@ func swapUnderLoad(t *testing.T, d *superdaemon, clientsOf kinds) {
 	}
 	cancel()
 	for range clientsOf {
-		line := <-lines
-		if line.lost > 0 || line.sent == 0 {
-			t.Errorf("%s: lost %d of %d: %v", line.clients, line.lost, line.sent, line.reasons)
-		}
-		tableLock.Lock()
-		table = append(table, line)
-		tableLock.Unlock()
+		(<-lines).record(t)
 	}
+}
+
+// record adds the line to the table, and fails the test if a request was lost.
+func (line tally) record(t *testing.T) {
+	t.Helper()
+	if line.lost > 0 || line.sent == 0 {
+		t.Errorf("%s: lost %d of %d: %v", line.clients, line.lost, line.sent, line.reasons)
+	}
+	line.add()
+}
+
+func (line tally) add() {
+	tableLock.Lock()
+	defer tableLock.Unlock()
+	table = append(table, line)
 }
 
 // load lets clients ask until the context ends. Requests under way are finished.
