@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// perl starts a script that gets path, says a line, and ends when its standard input does.
+// perl starts a script with path as its argument and waits until it prints a line. The script ends
+// when its standard input does.
 func perl(t *testing.T, script, path string) (cmd *exec.Cmd, end func() error) {
 	t.Helper()
 	cmd = exec.Command("perl", "-MFcntl=:flock", "-e", "$| = 1; "+script, path)
@@ -33,7 +34,7 @@ func perl(t *testing.T, script, path string) (cmd *exec.Cmd, end func() error) {
 	return cmd, func() error { return errors.Join(in.Close(), cmd.Wait()) }
 }
 
-// TestPerlSuperdaemon has the pid file held as Server::Starter 0.35 holds it.
+// TestPerlSuperdaemon has Perl hold the pid file as Server::Starter 0.35 does.
 func TestPerlSuperdaemon(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
 	cmd, end := perl(t, `open my $fh, '>', $ARGV[0] or die $!; flock($fh, LOCK_EX) or die $!; print $fh "$$\n"; $fh->flush;
@@ -59,7 +60,7 @@ func TestPerlSuperdaemon(t *testing.T) {
 	}
 }
 
-// TestPerlStop has someone wait for the end of our file as --stop of Server::Starter 0.35 does.
+// TestPerlStop has Perl wait for the removal of a pid file as --stop of Server::Starter 0.35 does.
 func TestPerlStop(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
 	f := create(t, path, os.Getpid())

@@ -10,12 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestCreateHardLink: in a folder that everybody may write to, somebody can have given the name to a file of ours.
+// TestCreateHardLink checks that a pid file is not written through a hard link, which another user
+// can have made to a file of this user in a world-writable directory.
 func TestCreateHardLink(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	precious, path := filepath.Join(dir, "precious"), filepath.Join(dir, "pid")
-	if err := os.WriteFile(precious, []byte("leave me alone"), 0o644); err != nil {
+	if err := os.WriteFile(precious, []byte("precious"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Link(precious, path); err != nil {
@@ -23,16 +24,17 @@ func TestCreateHardLink(t *testing.T) {
 	}
 	if f, err := Create(path, os.Getpid()); err == nil {
 		_ = f.Remove()
-		t.Error("it was taken for a pid file")
+		t.Error("Create accepts a hard link")
 	} else if !strings.Contains(err.Error(), "hard link") {
 		t.Error(err)
 	}
-	if text, err := os.ReadFile(precious); string(text) != "leave me alone" || err != nil {
+	if text, err := os.ReadFile(precious); string(text) != "precious" || err != nil {
 		t.Errorf("the file holds %q (%v)", text, err)
 	}
 }
 
-// TestWaitBehindAnother: who takes the lock when the superdaemon ends keeps nobody waiting.
+// TestWaitBehindAnother checks that Wait returns if another process takes the lock as soon as the
+// superdaemon ends.
 func TestWaitBehindAnother(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "pid")

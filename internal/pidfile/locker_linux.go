@@ -9,11 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// proveOpen returns an error unless the process with this pid in our pid namespace has the file of the descriptor open. If
-// /proc/PID/fd may not be read (a superdaemon of another user, or with file capabilities), /proc/locks has to name the process.
+// proveOpen returns an error unless the process with this pid in this pid namespace has the file of
+// the descriptor open. If /proc/PID/fd cannot be read (a superdaemon of another user, or with file
+// capabilities), /proc/locks has to name the process.
 func proveOpen(descriptor, pid int) error {
 	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
-		return fmt.Errorf("whether process %d has it open is not known without the /proc of this pid namespace", pid)
+		return fmt.Errorf("whether process %d has it open is unknown: /proc is not that of this pid namespace", pid)
 	}
 	open, err := hasOpen(pid, descriptor)
 	locker := locker(descriptor)
@@ -23,13 +24,13 @@ func proveOpen(descriptor, pid int) error {
 	case locker > 0 && locker != pid:
 		return fmt.Errorf("is locked by process %d", locker)
 	case err != nil:
-		return fmt.Errorf("whether process %d has it open is not known: %w", pid, err)
+		return fmt.Errorf("whether process %d has it open is unknown: %w", pid, err)
 	}
 	return fmt.Errorf("process %d does not have it open; is start_server running in another pid namespace (a container)?", pid)
 }
 
-// hasOpen reports whether the process has the file of our descriptor open. If it is this process (as pid 1 of a container of its
-// own, say), by another descriptor.
+// hasOpen reports whether the process has the file of the descriptor open. If it is this process
+// (as pid 1 of a container, for example), another descriptor is meant.
 func hasOpen(pid, descriptor int) (bool, error) {
 	var want, got unix.Stat_t
 	if err := unix.Fstat(descriptor, &want); err != nil {
@@ -51,8 +52,9 @@ func hasOpen(pid, descriptor int) (bool, error) {
 	return false, nil
 }
 
-// locker returns the process that holds a write lock by flock(2) on the file, as proc_locks(5) has it, or 0 if that is unknown
-// (another pid namespace, a file system whose device there is not the one that stat(2) returns).
+// locker returns the process that holds a write lock by flock(2) on the file according to
+// proc_locks(5), or 0 if that is unknown (another pid namespace, a file system whose device there
+// is not the one that stat(2) returns).
 func locker(fd int) int {
 	var st unix.Stat_t
 	locks, err := os.ReadFile("/proc/locks")
@@ -63,7 +65,8 @@ func locker(fd int) int {
 	return findLocker(string(locks), file)
 }
 
-// findLocker reads lines like "1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF"; one with "->" behind the number is waiting.
+// findLocker reads lines like "1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF"; "->" after the
+// number marks a process that waits.
 func findLocker(locks, file string) int {
 	for line := range strings.Lines(locks) {
 		f := strings.Fields(line)

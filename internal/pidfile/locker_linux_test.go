@@ -47,7 +47,8 @@ broken
 	}
 }
 
-// TestHolderInAnotherNamespace: here the lock's holder has no pid, and the number in the file is an unrelated process's.
+// TestHolderInAnotherNamespace asks in a pid namespace in which the holder of the lock has no pid,
+// and the number in the file is that of an unrelated process.
 func TestHolderInAnotherNamespace(t *testing.T) {
 	t.Parallel()
 	if os.Getenv("PIDFILE_TEST_HOLDER") != "" {
@@ -58,10 +59,10 @@ func TestHolderInAnotherNamespace(t *testing.T) {
 		return
 	}
 	if exec.Command("unshare", "--pid", "--fork", "--mount-proc", "true").Run() != nil {
-		t.Skip("pid namespaces cannot be made")
+		t.Skip("cannot make a pid namespace")
 	}
 	path := locked(t, "1\n")
-	for _, shell := range []string{`exec "$@"`, `"$@"; exit $?`} { // process 1 is the one that asks, or is not
+	for _, shell := range []string{`exec "$@"`, `"$@"; exit $?`} { // the process that asks is pid 1, or is not
 		cmd := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", shell, "sh", os.Args[0], "-test.run=^"+t.Name()+"$")
 		cmd.Env = append(os.Environ(), "PIDFILE_TEST_HOLDER="+path)
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -2,9 +2,9 @@
 
 package pidfile
 
-// proveOpen has no proof to offer here: these systems have no pid namespaces, so the number in a locked file is that of its
-// owner.
+// proveOpen returns no error: these systems have no pid namespaces, so the number in a locked file
+// is that of its owner.
 func proveOpen(descriptor, pid int) error { return nil }
 
-// locker returns the process that holds the lock, which is unknown here.
+// locker returns 0: the process that holds the lock is unknown on these systems.
 func locker(descriptor int) int { return 0 }

@@ -1,5 +1,6 @@
-// Package pidfile keeps the pid file of a superdaemon: a pid and a newline, locked with flock(2) for as long as the superdaemon
-// lives, as by Server::Starter 0.35. The lock is the truth, the number is for people and for kill(2).
+// Package pidfile keeps the pid file of a superdaemon: a pid and a newline, locked with flock(2)
+// for the life of the superdaemon, as in Server::Starter 0.35. The lock decides whether a
+// superdaemon runs; the number is for people and for kill(2).
 package pidfile
 
 import (
@@ -12,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is a pid file, locked with flock(2) as long as it is open.
+// File is a pid file, locked with flock(2) while it is open.
 type File struct {
 	path       string
 	descriptor int
 }
 
-// LockedError says that another process holds the lock. PID is its pid if that is known (Linux), else what the file says, 0
-// if it holds no number.
+// LockedError means that another process holds the lock. PID is its pid if that is known (Linux),
+// else the number in the file, or 0 if there is none.
 type LockedError struct {
 	Path string
 	PID  int
@@ -27,20 +28,22 @@ type LockedError struct {
 
 func (e *LockedError) Error() string {
 	if e.PID == 0 {
-		return fmt.Sprintf("lock pid file %q: it is locked by another process", e.Path)
+		return fmt.Sprintf("lock pid file %q: locked by another process", e.Path)
 	}
-	return fmt.Sprintf("lock pid file %q: it is locked by process %d", e.Path, e.PID)
+	return fmt.Sprintf("lock pid file %q: locked by process %d", e.Path, e.PID)
 }
 
-// A process that only probes the lock, or waited for a dead superdaemon to go, releases it at once.
+// A process that only probes the lock, or that waited for a superdaemon to end, releases it at
+// once.
 const (
 	lockAttempts = 10
 	lockPause    = 10 * time.Millisecond
 )
 
-// Create opens the file (mode 0644 less the umask if it is new), locks it without waiting and writes the pid. What stands in the
-// file is touched only under the lock. It returns *LockedError if another process holds the lock, and an error for a symbolic
-// link and whatever else is no regular file.
+// Create opens the file (mode 0644 less the umask if it is new), locks it without waiting and
+// writes the pid. It changes the file only while it holds the lock. The error is a *LockedError if
+// another process holds the lock. A symbolic link and anything else that is not a regular file is
+// an error.
 func Create(path string, pid int) (*File, error) {
 	for attempt := 1; ; attempt++ {
 		f, err := open(path)
@@ -74,16 +77,17 @@ func Create(path string, pid int) (*File, error) {
 	}
 }
 
-// Adopt takes over the descriptor of a file that is locked already, after an exec. It is closed on the next exec again.
+// Adopt returns a File for the descriptor that a File had before an exec, which kept the lock. It
+// sets the close-on-exec flag again.
 func Adopt(path string, descriptor int) *File {
 	unix.CloseOnExec(descriptor)
 	return &File{path: path, descriptor: descriptor}
 }
 
-// Descriptor is for handing the file, lock and all, across an exec.
+// Descriptor returns the file's descriptor, to keep the file and its lock across an exec.
 func (f *File) Descriptor() int { return f.descriptor }
 
-// Remove unlinks the path if it is still this file, and lets go of the lock last.
+// Remove unlinks the path if it still leads to this file, and then releases the lock.
 func (f *File) Remove() error {
 	same, err := f.same()
 	if same {
@@ -97,16 +101,16 @@ func (f *File) Remove() error {
 }
 
 func open(path string) (*File, error) {
-	// O_NONBLOCK: a FIFO or a device must not hold us up before we see what it is.
+	// O_NONBLOCK: opening a FIFO or a device, which is then rejected, must not block.
 	const flags = unix.O_RDWR | unix.O_CREAT | unix.O_CLOEXEC | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY
 	fd, err := openRegular(path, flags)
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EMLINK) { // FreeBSD says EMLINK
-		err = errors.New("it is a symbolic link")
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EMLINK) { // EMLINK on FreeBSD
+		err = errors.New("is a symbolic link")
 	}
 	var st unix.Stat_t
 	if err == nil && unix.Fstat(fd, &st) == nil && st.Nlink > 1 {
 		unix.Close(fd)
-		err = errors.New("it is another file's name as well, a hard link")
+		err = errors.New("has another name, a hard link")
 	}
 	return &File{path: path, descriptor: fd}, err
 }
@@ -121,7 +125,7 @@ func openRegular(path string, flags int) (fd int, err error) {
 	}
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFREG {
-		err = errors.New("it is not a regular file")
+		err = errors.New("not a regular file")
 	}
 	if err != nil {
 		unix.Close(fd)
@@ -130,7 +134,8 @@ func openRegular(path string, flags int) (fd int, err error) {
 	return fd, nil
 }
 
-// holder is the process that holds the lock. It need not be the one that wrote the file: any process that may read it can lock it.
+// holder returns the pid of the process that holds the lock. It need not be the one that wrote the
+// file: any process that may read the file can lock it.
 func (f *File) holder() int {
 	if pid := locker(f.descriptor); pid > 0 {
 		return pid
@@ -152,7 +157,8 @@ func (f *File) same() (bool, error) {
 	return err == nil && here.Dev == there.Dev && here.Ino == there.Ino, err
 }
 
-// write writes first and cuts off afterwards, so that a reader never sees an empty file nor half a number.
+// write writes first and truncates afterwards, so that a reader never sees an empty file or a part
+// of a number.
 func (f *File) write(pid int) error {
 	line := strconv.Itoa(pid) + "\n"
 	n, err := unix.Pwrite(f.descriptor, []byte(line), 0)
@@ -168,7 +174,8 @@ func (f *File) write(pid int) error {
 	return nil
 }
 
-// content returns the first bytes of the file, as many as a pid could need and a complaint could quote.
+// content returns the first bytes of the file: enough for a pid, and few enough to quote in an
+// error.
 func content(fd int) string {
 	b := make([]byte, 64)
 	n, err := unix.Pread(fd, b, 0)
@@ -178,7 +185,7 @@ func content(fd int) string {
 	return string(b[:n])
 }
 
-// parse reads the pid in the first line: decimal and above 0.
+// parse reads the pid in the first line, a decimal number above 0.
 func parse(content string) (pid int, ok bool) {
 	line, _, _ := strings.Cut(content, "\n")
 	n, err := strconv.ParseUint(line, 10, 31)

@@ -54,7 +54,7 @@ func TestCreateWritesLocksAndRemoves(t *testing.T) {
 	}
 }
 
-func TestRemoveLeavesTheFileOfAnother(t *testing.T) {
+func TestRemoveKeepsAnotherFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
 	first := create(t, path, 1)
 	if err := os.Remove(path); err != nil {
@@ -72,7 +72,7 @@ func TestRemoveLeavesTheFileOfAnother(t *testing.T) {
 
 func TestAdoptKeepsTheLock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pid")
-	// The duplicate is what an exec would leave: the same lock, another number, open on exec.
+	// The duplicate is what a program finds after an exec: the same lock, close-on-exec off.
 	f := create(t, path, 7)
 	fd, err := unix.Dup(f.Descriptor())
 	if err != nil {
@@ -91,7 +91,7 @@ func TestAdoptKeepsTheLock(t *testing.T) {
 	}
 }
 
-// odd makes things that are no pid file.
+// odd makes three files that are not regular ones. The target of the link holds "precious".
 func odd(t *testing.T) (fifo, link, dir string) {
 	t.Helper()
 	top := t.TempDir()
@@ -104,7 +104,7 @@ func odd(t *testing.T) (fifo, link, dir string) {
 	return fifo, link, dir
 }
 
-func TestCreateRefusesWhatIsNoRegularFile(t *testing.T) {
+func TestCreateRejectsOtherFiles(t *testing.T) {
 	fifo, link, dir := odd(t)
 	for path, want := range map[string]string{
 		fifo: "not a regular file", link: "symbolic link", dir: "is a directory", "/dev/null": "not a regular file",
@@ -175,7 +175,7 @@ func TestGoneWhenReplaced(t *testing.T) {
 	}
 	defer create(t, path, os.Getpid()).Remove()
 	if gone, err := p.Gone(); !gone || err != nil {
-		t.Errorf("Gone() = %v, %v with another file in the place", gone, err)
+		t.Errorf("Gone() = %v, %v with another file in its place", gone, err)
 	}
 }
 
@@ -187,12 +187,12 @@ func TestHolderErrors(t *testing.T) {
 	fifo, _, dir := odd(t)
 	for path, want := range map[string]string{
 		stale:                              `holds "123\n", but is not locked`,
-		locked(t, ""):                      `holds "", which is no process id`,
-		locked(t, "0\n"):                   `holds "0\n", which is no process id`,
-		locked(t, "-1\n"):                  `holds "-1\n", which is no process id`,
-		locked(t, "+5\n"):                  `holds "+5\n", which is no process id`,
-		locked(t, "12x\n"):                 `holds "12x\n", which is no process id`,
-		locked(t, "99999999999\n"):         `holds "99999999999\n", which is no process id`,
+		locked(t, ""):                      `holds "", which is not a pid`,
+		locked(t, "0\n"):                   `holds "0\n", which is not a pid`,
+		locked(t, "-1\n"):                  `holds "-1\n", which is not a pid`,
+		locked(t, "+5\n"):                  `holds "+5\n", which is not a pid`,
+		locked(t, "12x\n"):                 `holds "12x\n", which is not a pid`,
+		locked(t, "99999999999\n"):         `holds "99999999999\n", which is not a pid`,
 		locked(t, "2147483647\n"):          `but there is no such process`,
 		fifo:                               "not a regular file",
 		dir:                                "not a regular file",

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotRunning is wrapped by the error of Holder if the superdaemon has ended without removing its pid file.
+// ErrNotRunning is wrapped by the error of Holder if the superdaemon has ended without removing its
+// pid file.
 var ErrNotRunning = errors.New("no superdaemon is running")
 
 // Process is a running superdaemon, known by the lock on its pid file.
@@ -18,9 +19,10 @@ type Process struct {
 	file File
 }
 
-// Holder opens the pid file of a running superdaemon. It is an error, which quotes what the file holds, unless that is a pid above 0
-// and the file is locked. On Linux the process with that pid must have the file open: the number alone may be one of another pid
-// namespace, and belong to an unrelated process here. Elsewhere the process must exist.
+// Holder opens the pid file of a running superdaemon. Unless the file is locked and holds a pid
+// above 0, it returns an error that quotes the content. On Linux the process with that pid must
+// have the file open: the number may come from another pid namespace, and belong to an unrelated
+// process in this one. On other systems the process must exist.
 func Holder(path string) (*Process, error) {
 	fd, err := openRegular(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY)
 	if err != nil {
@@ -43,19 +45,19 @@ func (p *Process) identify() error {
 	pid, ok := parse(text)
 	switch {
 	case !ok:
-		return fmt.Errorf("it holds %q, which is no process id", text)
+		return fmt.Errorf("holds %q, which is not a pid", text)
 	case free:
-		return fmt.Errorf("it holds %q, but is not locked: %w", text, ErrNotRunning)
+		return fmt.Errorf("holds %q, but is not locked: %w", text, ErrNotRunning)
 	case errors.Is(unix.Kill(pid, 0), unix.ESRCH):
-		return fmt.Errorf("it holds %q, but there is no such process", text)
+		return fmt.Errorf("holds %q, but there is no such process", text)
 	}
-	for attempt := 1; ; attempt++ { // the descriptors of a process that is in execve(2) are not shown
+	for attempt := 1; ; attempt++ { // during execve(2) the descriptors of a process are not shown
 		err := proveOpen(p.file.descriptor, pid)
 		if err == nil {
 			break
 		}
 		if attempt == lockAttempts {
-			return fmt.Errorf("it holds %q, but %w", text, err)
+			return fmt.Errorf("holds %q, but %w", text, err)
 		}
 		time.Sleep(lockPause)
 	}
@@ -63,7 +65,8 @@ func (p *Process) identify() error {
 	return nil
 }
 
-// released reports whether no process holds the lock. The probe is shared, so that two of them do not take each other for a superdaemon.
+// released reports whether no process holds the lock. It probes with a shared lock, so that two
+// probes do not take each other for a superdaemon.
 func (p *Process) released() (bool, error) {
 	err := flock(p.file.descriptor, unix.LOCK_SH|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -75,9 +78,11 @@ func (p *Process) released() (bool, error) {
 	return true, flock(p.file.descriptor, unix.LOCK_UN)
 }
 
-// Gone reports, without waiting, whether the superdaemon has let go of the lock, or is no more, or another pid file has taken
-// the place. A pid file that was merely deleted says nothing about the superdaemon; nor does a lock that another process has taken.
-// One that ended in the middle of an upgrade is gone when the lock is free: another process stops its workers meanwhile.
+// Gone reports, without waiting, whether the superdaemon has released the lock or ended, or another
+// pid file has taken the place of this one. A deleted pid file alone does not mean that the
+// superdaemon is gone, nor does a lock that another process has taken mean that it is running. One
+// that ended in the middle of an upgrade is gone when the lock is free: another process stops its
+// workers meanwhile.
 func (p *Process) Gone() (bool, error) {
 	free, err := p.released()
 	if err != nil {
@@ -93,8 +98,8 @@ func (p *Process) replaced() bool {
 		(here.Dev != there.Dev || here.Ino != there.Ino)
 }
 
-// Wait returns when the superdaemon is gone, or with the error of ctx when that ends before. It does not wait in the queue for the
-// lock, where any process could stand before it.
+// Wait waits until the superdaemon is gone, or returns the error of ctx if that is done first. It
+// does not wait for the lock itself, which other processes may wait for as well.
 func (p *Process) Wait(ctx context.Context) error {
 	tick := time.NewTicker(lockPause)
 	defer tick.Stop()

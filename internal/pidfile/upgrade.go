@@ -10,10 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A superdaemon that becomes another executable cannot receive signals for a moment. It says so by the modification time of its
-// pid file: the epoch from before that moment until signals are received again, then the time of day.
+// A superdaemon that becomes another executable cannot receive signals for a moment. The
+// modification time of its pid file shows that: it is the epoch from before that moment until
+// signals are received again, and then the time of day.
 
-// BeginUpgrade marks the file: what is signalled from now on may be lost. EndUpgrade is the opposite.
+// BeginUpgrade marks the file: signals sent from now on may be lost, until EndUpgrade.
 func (f *File) BeginUpgrade() error { return f.mark(unix.Timeval{}) }
 
 // EndUpgrade marks the file: the superdaemon receives signals again.
@@ -35,16 +36,18 @@ func (f *File) modified() (unix.Timespec, error) {
 	return st.Mtim, nil
 }
 
-// upgrading reports whether the superdaemon is in the middle of an upgrade, or has ended there and is being cleaned up after.
+// upgrading reports whether the superdaemon is in the middle of an upgrade, or has ended there and
+// another process is stopping its workers.
 func (f *File) upgrading() bool {
 	t, err := f.modified()
 	return err == nil && t == unix.Timespec{}
 }
 
 // ErrEnded is returned by Signal if the superdaemon has ended in the middle of an upgrade.
-var ErrEnded = errors.New("it has ended in the middle of an upgrade")
+var ErrEnded = errors.New("start_server ended during an upgrade")
 
-// Signal sends a signal to the superdaemon. If an upgrade was under way, which may have lost it, it is sent again afterwards.
+// Signal sends a signal to the superdaemon. If an upgrade, in which it may have been lost, was
+// under way, Signal sends it again afterwards.
 func (p *Process) Signal(ctx context.Context, sig syscall.Signal) error {
 	for {
 		if err := p.settle(ctx); err != nil {
@@ -60,7 +63,7 @@ func (p *Process) Signal(ctx context.Context, sig syscall.Signal) error {
 		if after, err := p.file.modified(); err != nil || after == before && !p.file.upgrading() {
 			return err
 		}
-		if gone, err := p.Gone(); gone || err != nil { // it had an effect
+		if gone, err := p.Gone(); gone || err != nil { // the signal was received
 			return err
 		}
 	}
