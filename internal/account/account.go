@@ -1,6 +1,6 @@
-// Package account finds users and groups in /etc/passwd and /etc/group. Package os/user does so
-// only in binaries that are built without cgo, and asks the C library in others, which may answer
-// differently (nsswitch.conf(5)).
+// Package account looks up users and groups in /etc/passwd and /etc/group. Package os/user does so
+// only in binaries that are built without cgo; in others it asks the C library, which may return
+// something else (nsswitch.conf(5)).
 package account
 
 import (
@@ -17,12 +17,12 @@ import (
 type User struct {
 	UID, GID uint32
 	Groups   []uint32 // supplementary, GID included
-	Name     string   // "" for a number that passwd(5) does not list, as below
+	Name     string   // Name, Home and Shell are "" for a number that passwd(5) does not list
 	Home     string
 	Shell    string
 }
 
-// Unchanged stands for the id that Owner.UID or Owner.GID leaves as it is, as in chown(2).
+// Unchanged is the value of Owner.UID or Owner.GID that leaves the ID unchanged, as in chown(2).
 const Unchanged = -1
 
 // Owner is the owner of a file.
@@ -38,15 +38,16 @@ func (o Owner) String() string {
 	return number(o.UID) + ":" + number(o.GID)
 }
 
-// Database is the files that accounts are read from. Without them, only numbers are known.
+// Database names the files that accounts are read from. If they do not exist, only numbers are
+// found.
 type Database struct{ Passwd, Group string }
 
 // System is the database of this system.
 var System = Database{Passwd: "/etc/passwd", Group: "/etc/group"}
 
-// User finds USER or USER:GROUP, each a name or a number. Without a group it is that of passwd(5), or for a
-// number that is not listed there, the group of the same number. The user's supplementary groups
-// are those of group(5), as for a login.
+// User looks up USER or USER:GROUP, each a name or a number. If no group is given, it is the one in
+// passwd(5) or, for a number that is not listed there, the group of the same number. The
+// supplementary groups are those of group(5), as for a login.
 func (d Database) User(spec string) (User, error) {
 	name, group, hasGroup := strings.Cut(spec, ":")
 	u, err := d.user(name)
@@ -62,7 +63,7 @@ func (d Database) User(spec string) (User, error) {
 	return u, err
 }
 
-// Owner finds USER, USER:GROUP or :GROUP, each a name or a number.
+// Owner looks up USER, USER:GROUP or :GROUP, each a name or a number.
 func (d Database) Owner(spec string) (Owner, error) {
 	name, group, hasGroup := strings.Cut(spec, ":")
 	owner := Owner{Unchanged, Unchanged}
@@ -83,7 +84,7 @@ func (d Database) Owner(spec string) (Owner, error) {
 	return owner, nil
 }
 
-// user finds a name, or else the number that it is, as chown(1) does.
+// user looks up a name, or a number if there is no such name, as chown(1) does.
 func (d Database) user(name string) (User, error) {
 	lines, err := lines(d.Passwd, 7)
 	if err != nil {
@@ -104,12 +105,12 @@ func (d Database) user(name string) (User, error) {
 	uid, ok1 := parseID(f[2])
 	gid, ok2 := parseID(f[3])
 	if !ok1 || !ok2 {
-		return User{}, fmt.Errorf("%s: user %q has the ids %q and %q, which are not numbers", d.Passwd, f[0], f[2], f[3])
+		return User{}, fmt.Errorf("%s: user %q has the IDs %q and %q, which are not numbers", d.Passwd, f[0], f[2], f[3])
 	}
 	return User{UID: uid, GID: gid, Name: f[0], Home: f[5], Shell: f[6]}, nil
 }
 
-// group finds a name, or else the number that it is.
+// group looks up a name, or a number if there is no such name.
 func (d Database) group(name string) (uint32, error) {
 	lines, err := lines(d.Group, 4)
 	if err != nil {
@@ -126,7 +127,7 @@ func (d Database) group(name string) (uint32, error) {
 	return 0, fmt.Errorf("no group %q in %s", name, d.Group)
 }
 
-// groupsOf lists the group of a user and those that name the user as a member.
+// groupsOf returns the group of the user and the groups that list the user as a member.
 func (d Database) groupsOf(u User) ([]uint32, error) {
 	groups := []uint32{u.GID}
 	if u.Name == "" {
@@ -145,13 +146,15 @@ func (d Database) groupsOf(u User) ([]uint32, error) {
 	return groups, nil
 }
 
-// parseID reads a user or group id. The largest number means "unchanged" to the system.
+// parseID parses a user or group ID. It rejects the largest number, which means "unchanged" to the
+// system.
 func parseID(s string) (uint32, bool) {
 	n, err := strconv.ParseUint(s, 10, 32)
 	return uint32(n), err == nil && n < 1<<32-1 && s[0] != '+'
 }
 
-// lines are the entries of a file, each with at least so many fields. A file that does not exist has none.
+// lines returns the entries of a file that have at least the given number of fields. A file that
+// does not exist has none.
 func lines(file string, fields int) (entries [][]string, err error) {
 	text, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

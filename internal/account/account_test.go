@@ -93,7 +93,7 @@ func TestUnknown(t *testing.T) {
 		"www:":       `no group ""`,
 		"www:none":   `no group "none"`,
 		"www:bad":    `no group "bad"`,
-		"broken":     `user "broken" has the ids "one" and "two"`,
+		"broken":     `user "broken" has the IDs "one" and "two"`,
 	} {
 		if u, err := d.User(spec); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is %+v, %v, want %s", spec, u, err, want)
@@ -106,7 +106,7 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
-// TestNoFiles is what an image without /etc/passwd and /etc/group is like.
+// TestNoFiles checks an image without /etc/passwd and /etc/group.
 func TestNoFiles(t *testing.T) {
 	t.Parallel()
 	d := Database{filepath.Join(t.TempDir(), "passwd"), filepath.Join(t.TempDir(), "group")}

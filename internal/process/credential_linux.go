@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CanChangeUser returns an error if this process cannot start, and signal, processes of other users.
+// CanChangeUser returns an error if this process cannot start, and signal, processes of other
+// users.
 func CanChangeUser() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var capabilities [2]unix.CapUserData
@@ -18,17 +19,18 @@ func CanChangeUser() error {
 	if capabilities[0].Effective&needed != needed {
 		return errors.New("requires root, or CAP_SETUID, CAP_SETGID and CAP_KILL")
 	}
-	// The kernel takes capabilities away when root becomes another user, and only then: those that
-	// can be inherited may be ambient, and would make a worker root if it liked (capabilities(7)).
+	// The kernel drops capabilities only when root becomes another user. Inheritable ones may be
+	// ambient too, and would allow a worker to become root (capabilities(7)).
 	if os.Geteuid() != 0 && capabilities[0].Inheritable&needed != 0 {
 		return errors.New("requires root: the workers would inherit CAP_SETUID, CAP_SETGID or CAP_KILL")
 	}
 	return nil
 }
 
-// keepDumpable returns a function that undoes what the start of a process of another user does to this one: until
-// it executes its program the child shares our memory, which the kernel then counts as that of a setuid
-// program. Root without CAP_SYS_PTRACE, as in a container, could not see our descriptors any more.
+// keepDumpable returns a function that makes this process dumpable again after it has started a
+// process of another user. Until the child executes its program it shares the memory of this
+// process, and the kernel then treats this process like a setuid program: root without
+// CAP_SYS_PTRACE, as in a container, could not see its descriptors any more.
 func keepDumpable() (restore func()) {
 	before, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	if err != nil || before != 1 {

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestStartAsUser: the program and the trampoline run as another user, with its groups and no privileges.
+// TestStartAsUser checks that the program and the trampoline run as another user, with its groups
+// and without privileges.
 func TestStartAsUser(t *testing.T) {
 	if err := CanChangeUser(); err != nil {
 		t.Skip(err)
@@ -25,17 +26,17 @@ func TestStartAsUser(t *testing.T) {
 	const caps = "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\nCapAmb:\t0000000000000000\n"
 	for name, test := range map[string]struct {
 		spec   Spec
-		said   string
+		output string
 		status int
 	}{
-		"ids":                {Spec{Args: shell}, "65534\n65533\n65533 12345\n" + caps, 0},
-		"by the trampoline":  {Spec{Args: shell, SetListenPID: true}, "65534\n65533\n65533 12345\n" + caps, 0},
-		"not its directory":  {Spec{Args: shell, Dir: secret}, fmt.Sprintf("failed to chdir:%s:permission denied\n", secret), int(syscall.EACCES)},
-		"not its executable": {Spec{Args: []string{file(t, 0o700, "")}}, "permission denied", 255},
+		"ids":                  {Spec{Args: shell}, "65534\n65533\n65533 12345\n" + caps, 0},
+		"trampoline":           {Spec{Args: shell, SetListenPID: true}, "65534\n65533\n65533 12345\n" + caps, 0},
+		"another's directory":  {Spec{Args: shell, Dir: secret}, fmt.Sprintf("failed to chdir:%s:permission denied\n", secret), int(syscall.EACCES)},
+		"another's executable": {Spec{Args: []string{file(t, 0o700, "")}}, "permission denied", 255},
 	} {
 		test.spec.Credential, test.spec.Env = user, env
-		if _, said, status := run(t, test.spec); !strings.Contains(said, test.said) || status != test.status {
-			t.Errorf("%s: it says %q, status %d, want %q, %d", name, said, status, test.said, test.status)
+		if _, output, status := run(t, test.spec); !strings.Contains(output, test.output) || status != test.status {
+			t.Errorf("%s: output %q, status %d; want %q, %d", name, output, status, test.output, test.status)
 		}
 	}
 	if dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil || dumpable != 1 {

@@ -7,7 +7,8 @@ import (
 	"os"
 )
 
-// CanChangeUser returns an error if this process cannot start, and signal, processes of other users.
+// CanChangeUser returns an error if this process cannot start, and signal, processes of other
+// users.
 func CanChangeUser() error {
 	if os.Geteuid() != 0 {
 		return errors.New("requires root")

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dup2 makes to the same as from, inherited by children.
+// Dup2 makes the descriptor to a copy of from that children inherit.
 func Dup2(from, to int) error {
 	if from == to {
 		_, err := unix.FcntlInt(uintptr(from), unix.F_SETFD, 0)

@@ -5,17 +5,17 @@ import (
 	"path/filepath"
 )
 
-// Self is the path of the executable that this process runs, replaced on disk
-// or not.
+// Self returns a path of the executable that this process runs, even if the file on disk was
+// replaced.
 func Self() (string, error) {
-	if _, err := os.Readlink("/proc/self/exe"); err == nil { // not Stat, which asks its file system
+	if _, err := os.Readlink("/proc/self/exe"); err == nil { // not Stat, which asks the executable's file system
 		return "/proc/self/exe", nil
 	}
 	return os.Executable()
 }
 
-// Executable is the path by which this process was started, so that what is
-// there later, a new version or a link to one, is what a user would start again.
+// Executable returns the path by which this process was started. A later file at that path, a new
+// version or a link to one, is what the same command would start.
 func Executable() string {
 	running, err := os.Executable()
 	if err != nil {

@@ -11,24 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotAnswering says that something was not done because its file system does not answer.
+// ErrNotAnswering means that an operation was not tried because a file system does not answer.
 var ErrNotAnswering = errors.New("its file system does not answer")
 
-// fileCheckTime is the time that file systems have to answer, also on a machine that is busy. It is
-// spent once: while a check is under way the next one fails at once.
+// fileCheckTime is how long to wait for file systems to answer; it allows for a busy machine. It is
+// spent once: while a check is under way, the next one fails at once.
 const fileCheckTime = 500 * time.Millisecond
 
-// FileCheck keeps its owner from waiting for a file system that hangs. Unless the kernel has what is
-// needed in its cache and on a local disk, a process of its own looks first: a process that hangs can
-// be left alone, a thread that hangs cannot be got rid of. The zero value is ready.
+// FileCheck keeps its owner from blocking on a file system that hangs. Unless the kernel has what
+// is needed in its cache and on a local disk, a separate process tries first: a process that hangs
+// can be abandoned, a thread that hangs cannot. The zero value is ready to use.
 type FileCheck struct {
-	answer int               // the pipe that a check under way closes at its end; 0 for none
-	local  map[mountKey]bool // whether what is mounted is a local file system
+	answer int               // a pipe that the check under way closes at its end; 0 for none
+	local  map[mountKey]bool // whether a mounted file system is a local one
 }
 
-// Start is like the function Start, but returns an ErrNotAnswering if that would wait for a file
-// system: a fork lasts until the child has executed its program. If the file system is slow and
-// answers later, Start works then.
+// Start is like the function Start, but returns an ErrNotAnswering if that would block on a file
+// system: forking lasts until the child has executed its program. Once the file system answers,
+// Start succeeds again.
 func (c *FileCheck) Start(spec Spec) (int, error) {
 	if err := c.Program(spec); err != nil {
 		return 0, err
@@ -36,18 +36,18 @@ func (c *FileCheck) Start(spec Spec) (int, error) {
 	return Start(spec)
 }
 
-// Program returns an ErrNotAnswering if starting the program would wait for a file system.
+// Program returns an ErrNotAnswering if starting the program would block on a file system.
 func (c *FileCheck) Program(spec Spec) error {
 	return c.check(spec.Args[0], func() bool { return c.isLocal(spec) }, func() Spec {
 		files := slices.Collect(candidates(spec.Args[0], spec.Env))
 		return Spec{
 			Args:       append([]string{shell, "-c", checkProgram, shell, cmp.Or(spec.Dir, ".")}, files...),
-			Credential: spec.Credential, // it asks as the worker would
+			Credential: spec.Credential, // the checker has the permissions of the worker
 		}
 	})
 }
 
-// Dir returns an ErrNotAnswering if reading the files of a directory would wait for a file system.
+// Dir returns an ErrNotAnswering if reading the files of a directory would block on a file system.
 func (c *FileCheck) Dir(path string) error {
 	local := func() bool {
 		ok, _ := c.isLocalFile(path)
@@ -58,8 +58,8 @@ func (c *FileCheck) Dir(path string) error {
 	})
 }
 
-// checkProgram does to the files of a program what an exec does: $1 is its directory, then follow
-// the paths it may be at. It is a shell script because a shell needs no thread.
+// checkProgram reads the files of a program as an exec does: $1 is its directory, and the paths at
+// which it may be follow. It is a shell script because a shell needs no threads.
 const checkProgram = `cd "$1" || exit
 shift
 for file; do
@@ -85,7 +85,8 @@ func (c *FileCheck) check(name string, isLocal func() bool, checker func() Spec)
 	return nil
 }
 
-// run runs a check. If it cannot be started, nor can a program, and nothing will hang.
+// run runs a check. If the check cannot be started, it reports true: then a program cannot be
+// started either, and nothing hangs.
 func (c *FileCheck) run(checker Spec) (answered bool) {
 	read, write, err := Pipe()
 	if err != nil {
@@ -100,15 +101,15 @@ func (c *FileCheck) run(checker Spec) (answered bool) {
 	}
 	c.answer = read
 	if !c.answered(fileCheckTime) {
-		return false // it is reaped like the orphans that become children
+		return false // it is reaped later, like orphans that become children
 	}
-	for err := error(unix.EINTR); err == unix.EINTR; { // it would count as a process yet (RLIMIT_NPROC)
+	for err := error(unix.EINTR); err == unix.EINTR; { // until then it counts as a process (RLIMIT_NPROC)
 		_, err = unix.Wait4(pid, nil, 0, nil)
 	}
 	return true
 }
 
-// answered reports whether the check under way has ended, for which it waits up to limit.
+// answered waits at most limit for the check under way to end, and reports whether it has.
 func (c *FileCheck) answered(limit time.Duration) bool {
 	poll := []unix.PollFd{{Fd: int32(c.answer), Events: unix.POLLIN}}
 	for end := time.Now().Add(limit); ; {
@@ -125,7 +126,7 @@ func (c *FileCheck) answered(limit time.Duration) bool {
 	return true
 }
 
-// isLocal reports whether starting the program needs no file system that may hang.
+// isLocal reports whether starting the program involves no file system that may hang.
 func (c *FileCheck) isLocal(spec Spec) bool {
 	if spec.Dir != "" {
 		if ok, _ := c.isLocalFile(spec.Dir); !ok {
@@ -158,11 +159,11 @@ func (c *FileCheck) areInterpretersLocal(file, dir string) bool {
 	return true
 }
 
-// maxInterpreters is how many scripts may be the interpreters of each other (execve(2)).
+// maxInterpreters is how many interpreters in a row may be scripts (execve(2)).
 const maxInterpreters = 5
 
-// interpreter reads what an exec reads of a program, the first page, and returns the interpreter of
-// a script. It returns "" for any other file.
+// interpreter reads the beginning of a program, as an exec does, and returns the interpreter of a
+// script. It returns "" for any other file.
 func interpreter(file string) string {
 	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -173,7 +174,7 @@ func interpreter(file string) string {
 	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return ""
 	}
-	var start [256]byte // as much as the kernel looks at
+	var start [256]byte // as much as the kernel reads
 	n, _ := unix.Read(fd, start[:])
 	line, _, _ := bytes.Cut(start[:max(n, 0)], []byte("\n"))
 	line, script := bytes.CutPrefix(line, []byte("#!"))

@@ -37,7 +37,8 @@ func TestInterpreter(t *testing.T) {
 	}
 }
 
-// TestFileCheckHangs stands in for a file system that hangs: a check under way that does not end.
+// TestFileCheckHangs checks that nothing is started while a check is under way, as when a file
+// system hangs.
 func TestFileCheckHangs(t *testing.T) {
 	t.Parallel()
 	read, write, err := Pipe()
@@ -62,8 +63,8 @@ func TestFileCheckHangs(t *testing.T) {
 	}
 }
 
-// TestFileCheckRuns runs the checks for file systems that are not local, which end even if something is
-// wrong with the files.
+// TestFileCheckRuns runs the checks for file systems that are not local. They end even if the files
+// are unusual or missing.
 func TestFileCheckRuns(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Inherited lists the descriptors above 2 that this process was given and that its
-// children get as well: those that are open and not close-on-exec. Nothing that
-// this program opens itself is among them.
+// Inherited returns the descriptors above 2 that this process inherited and that its children
+// inherit as well: those that are open and not close-on-exec. No descriptor that this program opens
+// is one.
 func Inherited() []int {
 	var inherited []int
 	for _, fd := range openDescriptors() {
@@ -23,7 +23,7 @@ func Inherited() []int {
 	return inherited
 }
 
-// openDescriptors may name more than are open.
+// openDescriptors returns the open descriptors, and possibly others.
 func openDescriptors() []int {
 	var fds []int
 	if names, err := readNames("/proc/self/fd"); err == nil {
@@ -50,10 +50,10 @@ func readNames(dir string) ([]string, error) {
 	return f.Readdirnames(-1)
 }
 
-// Reserve makes room for count more descriptors at once. A table of more than 256 grows by doubling, and
-// each time a process with threads waits for the kernel's RCU, 10 ms or so.
+// Reserve makes room for count more descriptors at once. A table of more than 256 grows by
+// doubling, and each time a process with threads waits some 10 ms for the kernel's RCU.
 func Reserve(count int) {
-	const others = 32 // what is open, and will be
+	const others = 32 // descriptors for other purposes
 	if count+others <= 256 {
 		return
 	}

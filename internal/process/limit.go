@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DescriptorLimit is how many descriptors a process may have at the most.
+// DescriptorLimit returns how many descriptors a process can have, at most (the hard limit).
 func DescriptorLimit() int { return limit(unix.RLIMIT_NOFILE) }
 
 func limit(resource int) int {
@@ -24,7 +24,7 @@ func limit(resource int) int {
 	return int(l.Max)
 }
 
-// DescriptorsNeeded is the limit of descriptors under which Start can give these to a program.
+// DescriptorsNeeded returns the limit of descriptors that Start needs to pass these to a program.
 // syscall.ForkExec moves those that are in the way, and a pipe of its own, beyond all others.
 func DescriptorsNeeded(files []uintptr) int {
 	highest, moved := len(files), 0
@@ -41,12 +41,13 @@ func DescriptorsNeeded(files []uintptr) int {
 	return highest + 1 + pipe + moved
 }
 
-// fewDescriptors leave enough of every limit that a program runs under in practice.
+// fewDescriptors is a number of descriptors that leaves enough of any limit used in practice.
 const fewDescriptors = 32
 
-// RaiseDescriptorLimit sees that programs which are started later with these descriptors can open as many besides as they could
-// without them. The Go runtime raises the soft limit of this process, and restores it for the programs that it starts: with 1,500
-// sockets under a limit of 1024 they could not even load their libraries.
+// RaiseDescriptorLimit raises the limit for programs that are started later with these descriptors,
+// so that they can open as many others as without them. The Go runtime raises the soft limit of
+// this process, and restores it for the programs that it starts: with 1,500 sockets under a limit
+// of 1024 they could not even load their libraries.
 func RaiseDescriptorLimit(files []uintptr) error {
 	count := len(files)
 	if count <= fewDescriptors {
@@ -61,15 +62,15 @@ func RaiseDescriptorLimit(files []uintptr) error {
 		return os.NewSyscallError("getrlimit", err)
 	}
 	raise(&l.Cur, l.Max, max(soft+count, DescriptorsNeeded(files)+fewDescriptors))
-	// Not package unix: only this one has the Go runtime restore nothing any more.
+	// Not package unix: only after a call of this one the Go runtime stops restoring the limit.
 	return os.NewSyscallError("setrlimit", syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l))
 }
 
 // raise is generic because the fields of Rlimit are signed on some systems.
 func raise[T int64 | uint64](soft *T, hard T, wanted int) { *soft = min(hard, T(wanted)) }
 
-// childSoftLimit returns the soft limit of descriptors that programs are started with. The Go runtime
-// keeps it to itself, so one has to be started.
+// childSoftLimit returns the soft limit of descriptors that programs are started with. The Go
+// runtime does not expose it, so it starts one that prints it.
 func childSoftLimit() (int, error) {
 	read, write, err := Pipe()
 	if err != nil {
@@ -92,7 +93,7 @@ func childSoftLimit() (int, error) {
 	return math.MaxInt32, err // unlimited
 }
 
-// LimitHint names the limit that a system call has met, in brackets, or is empty.
+// LimitHint returns the limit behind an error of a system call, in parentheses, or "".
 func LimitHint(err error) string {
 	switch {
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.EBADF):

@@ -23,12 +23,12 @@ func TestDescriptorsNeeded(t *testing.T) {
 			t.Errorf("/dev/null at %d: %v", number, err)
 		}
 		if err := forkExecWithin(t, files, number+1); err == nil {
-			t.Errorf("/dev/null at %d: no need for more than %d", number, number+1)
+			t.Errorf("/dev/null at %d: a limit of %d is enough", number, number+1)
 		}
 	}
 }
 
-// forkExecWithin starts and awaits true(1) under a limit of descriptors.
+// forkExecWithin runs true(1) under a limit of descriptors.
 func forkExecWithin(t *testing.T, files []uintptr, limit int) error {
 	t.Helper()
 	var before, within unix.Rlimit

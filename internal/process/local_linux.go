@@ -8,19 +8,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountKey identifies what is mounted: the id of a mount is given to another one later.
+// mountKey identifies a mounted file system. The ID of a mount alone does not: it is reused.
 type mountKey struct {
 	id           uint64
 	major, minor uint32
 }
 
-// resolveCached makes openat2(2) fail with EAGAIN if the path is not in the kernel's cache: RESOLVE_CACHED of
-// linux/openat2.h.
+// resolveCached makes openat2(2) fail with EAGAIN if the path is not in the kernel's cache:
+// RESOLVE_CACHED of linux/openat2.h.
 const resolveCached = 0x20
 
-// isLocalFile reports whether the kernel knows what is at path without asking a file system, and
-// that it is on a local one. exists is false if the kernel knows that there is nothing. Linux before
-// 5.12 cannot tell: there everything is taken for local.
+// isLocalFile reports whether the kernel has the file at path in its cache and the file is on a
+// local file system. exists is false if the kernel knows that there is no such file. Linux before
+// 5.12 does not offer that: there every file counts as local.
 func (c *FileCheck) isLocalFile(path string) (ok, exists bool) {
 	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC,
@@ -53,15 +53,15 @@ func (c *FileCheck) isLocalFile(path string) (ok, exists bool) {
 	return local, true
 }
 
-// localTypes are the file systems that wait for a disk or for nothing: not for a network, and not
-// for another process.
+// localTypes are the file systems that depend on a disk at most, not on a network or another
+// process.
 var localTypes = map[string]bool{
 	"bcachefs": true, "btrfs": true, "erofs": true, "ext2": true, "ext3": true, "ext4": true, "f2fs": true,
 	"iso9660": true, "jfs": true, "overlay": true, "ramfs": true, "rootfs": true, "squashfs": true, "tmpfs": true,
 	"vfat": true, "xfs": true, "zfs": true,
 }
 
-// isLocalMount looks up the type of a mount by its id (proc_pid_mountinfo(5)).
+// isLocalMount reports whether the mount with this ID has a local type (proc_pid_mountinfo(5)).
 func isLocalMount(id uint64) bool {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {

@@ -7,7 +7,7 @@ func TestIsLocalFile(t *testing.T) {
 	c := FileCheck{}
 	_, _ = interpreter("/proc/self/status"), isRegular("/no/such") // now they are in the cache
 	if ok, exists := c.isLocalFile("/proc/self/status"); ok && exists {
-		t.Error("/proc is taken for a disk")
+		t.Error("/proc counts as local")
 	}
 	if ok, exists := c.isLocalFile("/no/such"); !ok || exists {
 		t.Errorf("/no/such: %v, %v; want true, false", ok, exists)

@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// run starts a program whose standard output and error are one pipe, and returns its pid, what it said and its exit
-// status. It does not use Reap: that would bury the children of tests that run at the same time.
-func run(t *testing.T, spec Spec) (pid int, said string, status int) {
+// run runs a program and returns its pid, its standard output and error, and its exit status. It
+// does not use Reap, which would reap the children of tests that run at the same time.
+func run(t *testing.T, spec Spec) (pid int, output string, status int) {
 	t.Helper()
 	read, write, err := Pipe()
 	if err != nil {
@@ -62,48 +62,48 @@ func file(t *testing.T, mode os.FileMode, text string) string {
 
 func TestStart(t *testing.T) {
 	t.Parallel()
-	env := []string{"PATH=/nowhere:" + os.Getenv("PATH"), "WORD=told", "LISTEN_PID="}
+	env := []string{"PATH=/nowhere:" + os.Getenv("PATH"), "WORD=hello", "LISTEN_PID="}
 	script := file(t, 0o755, "echo \"$WORD $1\"; exit 4\n") // no magic number
 	plain := file(t, 0o644, "echo no")
 	for name, test := range map[string]struct {
 		spec   Spec
-		said   string // PID stands for the pid
+		output string // PID stands for the pid
 		status int
 	}{
-		"by PATH":                   {Spec{Args: []string{"sh", "-c", "echo $WORD; exit 3"}}, "told\n", 3},
-		"a script without #!":       {Spec{Args: []string{script, "arg"}}, "told arg\n", 4},
-		"by a path from its folder": {Spec{Args: []string{"./program", "x"}, Dir: filepath.Dir(script)}, "told x\n", 4},
-		"not there":                 {Spec{Args: []string{"no-such"}}, "failed to exec no-such: no such file or directory\n", 255},
-		"of no name":                {Spec{Args: []string{""}}, "failed to exec : no such file or directory\n", 255},
-		"only in its folder":        {Spec{Args: []string{"program"}, Dir: filepath.Dir(script)}, "failed to exec program: no such file or directory\n", 255},
-		"only there, with its pid":  {Spec{Args: []string{"program"}, Dir: filepath.Dir(script), SetListenPID: true}, "failed to exec program: no such file or directory\n", 255},
-		"by a PATH from its folder": {Spec{Args: []string{"program"}, Dir: filepath.Dir(script), Env: []string{"PATH=."}}, " \n", 4},
-		"not executable":            {Spec{Args: []string{plain}}, "failed to exec " + plain + ": permission denied\n", 255},
-		"a folder":                  {Spec{Args: []string{"/"}}, "failed to exec /: permission denied\n", 255},
-		"in no folder":              {Spec{Args: []string{"sh"}, Dir: "/no/such"}, "failed to chdir:/no/such:no such file or directory\n", int(syscall.ENOENT)},
-		"told its pid":              {Spec{Args: []string{"sh", "-c", "echo $LISTEN_PID $$"}, SetListenPID: true}, "PID PID\n", 0},
-		"a script told its pid":     {Spec{Args: []string{script, "y"}, SetListenPID: true}, "told y\n", 4},
-		"in a folder told its pid":  {Spec{Args: []string{"sh", "-c", "pwd; echo $LISTEN_PID"}, Dir: "/", SetListenPID: true}, "/\nPID\n", 0},
-		"not there, told its pid":   {Spec{Args: []string{"no-such"}, SetListenPID: true}, "failed to exec no-such: no such file or directory\n", 255},
-		"a hole":                    {Spec{Args: []string{"sh", "-c", "cat <&4; cat <&3"}, Files: []uintptr{Closed, 0}}, "", 2},
+		"by PATH":                           {Spec{Args: []string{"sh", "-c", "echo $WORD; exit 3"}}, "hello\n", 3},
+		"a script without #!":               {Spec{Args: []string{script, "arg"}}, "hello arg\n", 4},
+		"relative to its directory":         {Spec{Args: []string{"./program", "x"}, Dir: filepath.Dir(script)}, "hello x\n", 4},
+		"not there":                         {Spec{Args: []string{"no-such"}}, "failed to exec no-such: no such file or directory\n", 255},
+		"empty name":                        {Spec{Args: []string{""}}, "failed to exec : no such file or directory\n", 255},
+		"only in its directory":             {Spec{Args: []string{"program"}, Dir: filepath.Dir(script)}, "failed to exec program: no such file or directory\n", 255},
+		"only in its directory, LISTEN_PID": {Spec{Args: []string{"program"}, Dir: filepath.Dir(script), SetListenPID: true}, "failed to exec program: no such file or directory\n", 255},
+		"PATH relative to its directory":    {Spec{Args: []string{"program"}, Dir: filepath.Dir(script), Env: []string{"PATH=."}}, " \n", 4},
+		"not executable":                    {Spec{Args: []string{plain}}, "failed to exec " + plain + ": permission denied\n", 255},
+		"a directory":                       {Spec{Args: []string{"/"}}, "failed to exec /: permission denied\n", 255},
+		"no directory":                      {Spec{Args: []string{"sh"}, Dir: "/no/such"}, "failed to chdir:/no/such:no such file or directory\n", int(syscall.ENOENT)},
+		"LISTEN_PID":                        {Spec{Args: []string{"sh", "-c", "echo $LISTEN_PID $$"}, SetListenPID: true}, "PID PID\n", 0},
+		"a script, LISTEN_PID":              {Spec{Args: []string{script, "y"}, SetListenPID: true}, "hello y\n", 4},
+		"in a directory, LISTEN_PID":        {Spec{Args: []string{"sh", "-c", "pwd; echo $LISTEN_PID"}, Dir: "/", SetListenPID: true}, "/\nPID\n", 0},
+		"not there, LISTEN_PID":             {Spec{Args: []string{"no-such"}, SetListenPID: true}, "failed to exec no-such: no such file or directory\n", 255},
+		"a closed descriptor":               {Spec{Args: []string{"sh", "-c", "cat <&4; cat <&3"}, Files: []uintptr{Closed, 0}}, "", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if test.spec.Env == nil {
 				test.spec.Env = env
 			}
-			pid, said, status := run(t, test.spec)
-			if name == "a hole" { // the shell has words of its own for that
-				said = ""
+			pid, output, status := run(t, test.spec)
+			if name == "a closed descriptor" { // the message depends on the shell
+				output = ""
 			}
-			if want := strings.ReplaceAll(test.said, "PID", fmt.Sprint(pid)); said != want || status != test.status {
-				t.Errorf("it said %q and ended with %d, want %q and %d", said, status, want, test.status)
+			if want := strings.ReplaceAll(test.output, "PID", fmt.Sprint(pid)); output != want || status != test.status {
+				t.Errorf("output %q, exit status %d; want %q, %d", output, status, want, test.status)
 			}
 		})
 	}
 }
 
-// TestStartSession: a session of its own is what a terminal's end does not reach.
+// TestStartSession checks that a program can be started in a session of its own.
 func TestStartSession(t *testing.T) {
 	t.Parallel()
 	hold, release, err := Pipe()
@@ -148,14 +148,14 @@ func TestStartWithoutDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !errors.Is(err, ErrFork) || !errors.Is(err, unix.EMFILE) {
-		t.Errorf("Start says %v", err)
+		t.Errorf("Start returns %v", err)
 	}
 	if pipeErr == nil {
 		t.Error("there were descriptors left")
 	}
 }
 
-// TestReap is not parallel: it buries whoever dies.
+// TestReap is not parallel: it reaps every child of the test process.
 func TestReap(t *testing.T) {
 	for ok := true; ok; { // what other tests have left
 		_, _, ok = Reap()
@@ -170,13 +170,13 @@ func TestReap(t *testing.T) {
 	}
 	for end := time.Now().Add(20 * time.Second); len(want) > 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		pid, status, ok := Reap()
-		if expected, mine := want[pid]; ok && (!mine || status != expected) {
-			t.Errorf("%d died with %d, want %d", pid, status, expected)
+		if expected, known := want[pid]; ok && (!known || status != expected) {
+			t.Errorf("process %d died with %d, want %d", pid, status, expected)
 		}
 		delete(want, pid)
 	}
 	if pid, _, ok := Reap(); ok || len(want) > 0 {
-		t.Errorf("%d has died, and of %v nobody knows", pid, want)
+		t.Errorf("reaped %d; not reaped: %v", pid, want)
 	}
 }
 
@@ -192,7 +192,7 @@ func TestSignals(t *testing.T) {
 		}
 	}
 	if name := SignalName(64); name != "64" {
-		t.Errorf("signal 64 is called %q", name)
+		t.Errorf("SignalName(64) = %q", name)
 	}
 }
 
@@ -293,7 +293,7 @@ func TestLookPath(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Mkdir(here+"/a/folder", 0o755); err != nil {
+	if err := os.Mkdir(here+"/a/directory", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	env := []string{"PATH=" + here + "/a:" + here + "/b"}
@@ -303,14 +303,14 @@ func TestLookPath(t *testing.T) {
 		want    string
 	}{
 		{"prog", env, here + "/b/prog"},
-		{"plain", env, here + "/a/plain"}, // execve says why not
-		{"folder", env, ""},
+		{"plain", env, here + "/a/plain"}, // execve reports why not
+		{"directory", env, ""},
 		{"no-such", env, ""},
 		{"process_test.go", env, ""}, // it is in the working directory
 		{"./prog", env, "./prog"},
 		{"", env, ""},
 		{"sh", nil, "/bin/sh"},
-		{"process_test.go", []string{"PATH="}, "./process_test.go"}, // an empty folder is the present one
+		{"process_test.go", []string{"PATH="}, "./process_test.go"}, // "" is the working directory
 	} {
 		if got := lookPath(test.program, "", test.env); got != test.want {
 			t.Errorf("lookPath(%q, %q) = %q, want %q", test.program, test.env, got, test.want)

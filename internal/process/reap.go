@@ -2,8 +2,8 @@ package process
 
 import "golang.org/x/sys/unix"
 
-// Reap returns a child that has died and its raw wait status (exit code × 256
-// + signal + 128 for a core dump), or false if none has. It never waits.
+// Reap reaps a child that has died and returns its pid and raw wait status (exit code × 256 +
+// signal + 128 for a core dump). ok is false if there is none. It never waits.
 func Reap() (pid, status int, ok bool) {
 	for {
 		var ws unix.WaitStatus

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SignalName is the name of a signal without SIG, "TERM".
+// SignalName returns the name of a signal without SIG, such as "TERM", or its number.
 func SignalName(sig syscall.Signal) string {
 	if name := unix.SignalName(sig); name != "" {
 		return strings.TrimPrefix(name, "SIG")
@@ -17,8 +17,8 @@ func SignalName(sig syscall.Signal) string {
 	return strconv.Itoa(int(sig))
 }
 
-// ParseSignal reads the name of a signal as kill(1) and Server::Starter 0.35 do: any case,
-// with or without SIG, or its number.
+// ParseSignal parses a signal as kill(1) and Server::Starter 0.35 do: its name in any case, with or
+// without SIG, or its number.
 func ParseSignal(name string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(name); err == nil {
 		if n > 0 && n <= maxSignal {

@@ -1,6 +1,5 @@
-// Package process starts programs with descriptors at chosen numbers, as
-// execvp(3) would, and reaps them. It does without os/exec, which reaps
-// behind the caller's back.
+// Package process starts programs with descriptors at chosen numbers, looking them up as execvp(3)
+// does, and reaps them. It does not use os/exec, which would reap children itself.
 package process
 
 import (
@@ -14,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Closed is the descriptor that stands in Spec.Files for a closed number.
+// Closed marks a number in Spec.Files that is to be closed.
 const Closed = ^uintptr(0)
 
 // Spec is a program to start.
@@ -23,9 +22,9 @@ type Spec struct {
 	Env          []string  // "NAME=value"
 	Dir          string    // the working directory; "" for that of this process
 	Files        []uintptr // by the child's number, Closed for a closed one
-	SetListenPID bool      // LISTEN_PID in Env is to become the pid of the program itself
+	SetListenPID bool      // replace LISTEN_PID in Env with the pid of the program
 	LogPrefix    string    // of the line that reports that it cannot be executed, see logfile.AppendPrefix
-	Session      bool      // in a session of its own
+	Session      bool      // start it in a session of its own
 
 	Credential *syscall.Credential // the user that runs it; nil for that of this process
 }
@@ -43,15 +42,13 @@ func MayBeDirectory(status int) bool {
 	return false
 }
 
-// ErrFork says that there was no room for another process: nothing is wrong
-// with the program.
+// ErrFork means that no further process could be created; the program is not the cause.
 var ErrFork = errors.New("fork(2) failed")
 
-// Start starts a program and returns its pid. A program that cannot be executed
-// is a child as well, as under Server::Starter 0.35: it says on
-// its standard error what went wrong and exits with status 255, or with the
-// errno if the directory was the reason. An error is an ErrFork or means that
-// not even that child could be made.
+// Start starts a program and returns its pid. If the program cannot be executed, there is a child
+// all the same, as in Server::Starter 0.35: it writes the reason to its standard error and exits
+// with status 255, or with the errno if the directory was the reason. An error is an ErrFork, or
+// means that not even that child could be created.
 func Start(spec Spec) (int, error) {
 	if !spec.SetListenPID {
 		pid, err := spec.forkExec(lookPath(spec.Args[0], spec.Dir, spec.Env), spec.Args)
@@ -62,8 +59,7 @@ func Start(spec Spec) (int, error) {
 	return startTrampoline(spec)
 }
 
-// StartAs starts the executable at path, whatever the program is called in
-// spec.Args. Nothing is looked up.
+// StartAs starts the executable at path, which is not looked up. spec.Args[0] is only its name.
 func StartAs(path string, spec Spec) (int, error) {
 	pid, err := spec.forkExec(path, spec.Args)
 	return pid, forkError(err)
@@ -84,7 +80,7 @@ func (spec Spec) forkExec(path string, args []string) (int, error) {
 	return pid, err
 }
 
-// execvp(3) has the shell run what has no magic number.
+// shell runs executables without a magic number, as execvp(3) has it.
 const shell = "/bin/sh"
 
 func shellArgs(path string, args []string) []string {
@@ -102,12 +98,12 @@ func forkError(err error) error {
 	case isFork(err):
 		return fmt.Errorf("%w: %w%s", ErrFork, err, LimitHint(err))
 	}
-	return fmt.Errorf("start a process: %w", err)
+	return fmt.Errorf("start process: %w", err)
 }
 
-// lookPath finds a program as execvp(3) does in dir: by the PATH of the environment that it will
-// have. It returns "" for a bare name that is in no directory of PATH, which execve refuses with
-// ENOENT: given the name, it would take a file of the working directory.
+// lookPath looks up a program as execvp(3) does in dir, by the PATH of the environment that it will
+// have. For a bare name that is in no directory of PATH it returns "", which execve rejects with
+// ENOENT; given the name, execve would find a file in the working directory.
 func lookPath(program, dir string, env []string) string {
 	found := ""
 	for file := range candidates(program, env) {
@@ -118,7 +114,7 @@ func lookPath(program, dir string, env []string) string {
 		case isExecutable(path):
 			return file
 		case found == "" && isRegular(path):
-			found = file // execve will say that permission is denied
+			found = file // execve will report that permission is denied
 		}
 	}
 	return found
@@ -131,7 +127,7 @@ func isRegular(path string) bool {
 
 func isExecutable(path string) bool { return isRegular(path) && unix.Access(path, unix.X_OK) == nil }
 
-// candidates are the paths that a program may be found at, in order.
+// candidates returns the paths at which to look for a program, in order.
 func candidates(program string, env []string) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		if program == "" || strings.Contains(program, "/") {
@@ -152,7 +148,7 @@ func candidates(program string, env []string) iter.Seq[string] {
 	}
 }
 
-// inDir is the path from here of a file that is named from dir.
+// inDir returns the path, relative to the working directory, of a file named relative to dir.
 func inDir(dir, file string) string {
 	if dir == "" || strings.HasPrefix(file, "/") {
 		return file

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tick is the unit in which the kernel tells when a process was started (USER_HZ is 100 on every
+// tick is the unit in which the kernel reports when a process was started (USER_HZ is 100 on every
 // system that Go runs on).
 const tick = 10 * time.Millisecond
 
-// CurrentTick is the time on the clock of StartTick. It is false if that clock cannot be read, or does
-// not agree with what is known about this process.
+// CurrentTick returns the time on the clock of StartTick. It reports false if that clock cannot be
+// read, or contradicts what StartTick returns for this process.
 func CurrentTick() (uint64, bool) {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
@@ -26,14 +26,14 @@ func CurrentTick() (uint64, bool) {
 	return current, ok && own > 0 && own <= current
 }
 
-// StartTick returns when a process was started, in hundredths of a second. It is false if that is
-// unknown: there is no such process, or /proc does not show it.
+// StartTick returns when a process was started, in hundredths of a second. It reports false if that
+// is unknown: there is no such process, or /proc does not show it.
 func StartTick(pid int) (uint64, bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, false
 	}
-	// PID (NAME) STATE PPID, and the name may hold anything (proc_pid_stat(5)).
+	// PID (NAME) STATE PPID ...; the name may hold any byte (proc_pid_stat(5)).
 	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 	const startTime = 22 - 3 // the fields are counted from 1, and the state is the third
 	if len(fields) <= startTime {

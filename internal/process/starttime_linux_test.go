@@ -11,7 +11,7 @@ import (
 func TestStartTick(t *testing.T) {
 	before, ok := CurrentTick()
 	if !ok {
-		t.Skip("this system does not tell")
+		t.Skip("not known on this system")
 	}
 	cmd := exec.Command("sleep", "1000")
 	if err := cmd.Start(); err != nil {
@@ -33,7 +33,7 @@ func TestStartTick(t *testing.T) {
 			break
 		}
 		if time.Now().After(end) {
-			t.Fatal("the clock stands still")
+			t.Fatal("the clock does not advance")
 		}
 	}
 	if _, ok := StartTick(1 << 30); ok {

@@ -2,8 +2,8 @@
 
 package process
 
-// CurrentTick is not known on this system.
+// CurrentTick reports false: it is not known on this system.
 func CurrentTick() (uint64, bool) { return 0, false }
 
-// StartTick is not known on this system.
+// StartTick reports false: it is not known on this system.
 func StartTick(int) (uint64, bool) { return 0, false }

@@ -2,13 +2,13 @@ package process
 
 import "runtime"
 
-// spareThreads is how many threads may be in system calls that take long, while another one
-// executes Go code: the loop's own, the log's, the status file's and some to spare.
+// spareThreads is how many threads may be in long system calls while another one executes Go code:
+// the loop's own, the log's, the status file's, and some more.
 const spareThreads = 5
 
-// ReserveThreads creates every thread that this process will need. The Go runtime creates one when
-// all others are busy, and aborts the process if it cannot (a full pids cgroup, RLIMIT_NPROC). A
-// thread that has nothing to do is kept, and used before another is created.
+// ReserveThreads creates every thread that this process will need. The Go runtime creates a thread
+// when all others are busy, and aborts the process if it cannot (a full pids cgroup, RLIMIT_NPROC).
+// It keeps idle threads, and uses them before it creates another.
 func ReserveThreads() {
 	count := runtime.GOMAXPROCS(0) + spareThreads
 	arrived, release := make(chan struct{}), make(chan struct{})
@@ -24,6 +24,6 @@ func ReserveThreads() {
 		<-arrived
 	}
 	release <- struct{}{}
-	runtime.Gosched() // now one of them is at hand, and the others are freed when there is time
+	runtime.Gosched() // one is idle from now on, the others as soon as they run
 	close(release)
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/start-server/start-server/internal/logfile"
 )
 
-// A trampoline is this same executable, started under another name, that
-// becomes the program by execve. It does what only the child itself can do: say
-// what its pid is, and stay a child with a pid if there is nothing to become.
+// A trampoline is this same executable, started under another name, that becomes the program by
+// execve. It does what only the child itself can do: put its pid into the environment, and be a
+// child with a pid even if the program cannot be executed.
 const trampoline = "start_server: exec"
 
 func startTrampoline(spec Spec) (int, error) {
@@ -23,13 +23,13 @@ func startTrampoline(spec Spec) (int, error) {
 		return 0, err
 	}
 	args := append([]string{trampoline, spec.LogPrefix, spec.Dir}, spec.Args...)
-	spec.Dir = "" // the trampoline goes there
+	spec.Dir = "" // the trampoline changes to it
 	pid, err := spec.forkExec(self, args)
 	return pid, forkError(err)
 }
 
-// init, not a call in main: a program that imports the superdaemon as a package has
-// the trampoline in its executable as well.
+// init, not a call in main: every program that imports the superdaemon as a package includes the
+// trampoline.
 func init() {
 	if len(os.Args) >= 4 && os.Args[0] == trampoline {
 		prefix, dir, args := os.Args[1], os.Args[2], os.Args[3:]
@@ -39,10 +39,11 @@ func init() {
 	}
 }
 
-// execTarget becomes the program. It returns only if that fails, with a line that reports it and the exit status.
+// execTarget becomes the program. It returns only if that fails, with a line that reports it and
+// the exit status.
 func execTarget(dir string, args []string) (line string, status int) {
-	// The superdaemon ignores SIGPIPE and so does its worker, but for this
-	// runtime's own handler, which execve would set back to the default.
+	// A worker inherits that SIGPIPE is ignored. The Go runtime of the trampoline has installed a
+	// handler for it, which execve would reset to the default.
 	signal.Ignore(syscall.SIGPIPE)
 	if dir != "" {
 		if err := os.Chdir(dir); err != nil {
@@ -58,8 +59,8 @@ func execTarget(dir string, args []string) (line string, status int) {
 	return fmt.Sprintf("failed to exec %s: %v", args[0], err), StatusNotExecuted >> 8
 }
 
-// ownPID sets LISTEN_PID, if it is asked for, to the pid that the program
-// is about to have: ours (sd_listen_fds(3)).
+// ownPID sets LISTEN_PID, if it is in env, to the pid of this process, which the program will have
+// (sd_listen_fds(3)).
 func ownPID(env []string) []string {
 	return slices.Collect(func(yield func(string) bool) {
 		for _, word := range env {
