@@ -16,17 +16,24 @@ import (
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-var schedules = flag.Int("schedules", 100_000, "how many random schedules the simulation plays")
+// enoughSchedules is how many reach every phase with every event.
+const enoughSchedules = 100_000
+
+var schedules = flag.Int("schedules", enoughSchedules, "how many random schedules the simulation plays")
 
 // TestSimulation plays random schedules of signals, deaths, readiness and
 // time, and checks after every event what must hold in each of them.
 func TestSimulation(t *testing.T) {
 	const shards = 4
+	total := newCoverage()
+	t.Cleanup(func() { total.check(t) })
 	for shard := range uint64(shards) {
 		t.Run(fmt.Sprint(shard), func(t *testing.T) {
 			t.Parallel()
+			seen := newCoverage()
+			defer total.add(seen)
 			for seed := shard; seed < uint64(*schedules); seed += shards {
-				if err := simulate(seed, func(s *supervisor) decider { return s }); err != nil {
+				if err := simulate(seed, func(s *supervisor) decider { return observed{s, seen} }); err != nil {
 					t.Fatalf("seed %d: %v", seed, err)
 				}
 			}
@@ -76,6 +83,7 @@ type decider interface {
 	onSignal(syscall.Signal)
 	onExit(pid, status int)
 	onReady(pid int)
+	onExtend(pid int, by time.Duration)
 	onTimer()
 }
 
@@ -336,7 +344,7 @@ func (w *world) event(d decider, end bool) {
 		w.lastHUP = !w.stopping
 		d.onSignal(syscall.SIGHUP)
 	case 2:
-		d.onSignal(syscall.SIGUSR1)
+		d.onSignal([]syscall.Signal{syscall.SIGUSR1, syscall.SIGUSR2}[w.random.IntN(2)])
 	case 3, 4:
 		if len(pids) > 0 {
 			w.kill(pids[w.random.IntN(len(pids))])
@@ -344,8 +352,13 @@ func (w *world) event(d decider, end bool) {
 	case 5:
 		d.onExit(99, 0) // an orphan
 	case 6:
-		if len(pids) > 0 {
-			d.onReady(pids[w.random.IntN(len(pids))])
+		if len(pids) == 0 {
+			break
+		}
+		if pid := pids[w.random.IntN(len(pids))]; w.random.IntN(4) > 0 {
+			d.onReady(pid)
+		} else {
+			d.onExtend(pid, time.Second)
 		}
 	default: // time alone
 		if c := w.sup.Candidate; c != nil && w.random.IntN(2) == 0 {

@@ -1,0 +1,153 @@
+package starter
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// phases and events are the columns and rows of a table of what can happen when.
+var (
+	phases = []phase{starting, running, delaying, stopping}
+	names  = []string{"starting", "running", "delaying", "stopping"}
+	events = []struct {
+		name string
+		only []phase // those in which it can happen; nil for all
+	}{
+		{name: "HUP"},
+		{name: "TERM, INT, QUIT"},
+		{name: "USR2"},
+		{name: "another signal"},
+		{name: "the candidate exits", only: []phase{starting}},
+		{name: "the current worker exits", only: []phase{starting, running, delaying}},
+		{name: "an old worker exits"},
+		{name: "an orphan exits"},
+		{name: "the candidate is ready", only: []phase{starting}},
+		{name: "another worker is ready"},
+		{name: "the candidate wants more time", only: []phase{starting}},
+		{name: "another worker wants more time"},
+		{name: "something is due"},
+		{name: "nothing is due"},
+	}
+)
+
+// coverage counts how often which event was decided in which phase.
+type coverage struct {
+	mu    sync.Mutex
+	cells map[string]map[phase]int
+}
+
+func newCoverage() *coverage {
+	c := &coverage{cells: map[string]map[phase]int{}}
+	for _, e := range events {
+		c.cells[e.name] = map[phase]int{}
+	}
+	return c
+}
+
+func (c *coverage) add(other *coverage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, row := range other.cells {
+		for p, n := range row {
+			c.cells[name][p] += n
+		}
+	}
+}
+
+// check logs the table. Every cell must have been reached, but for those that cannot be, after as
+// many schedules as the test plays unless it is told otherwise.
+func (c *coverage) check(t *testing.T) {
+	t.Helper()
+	table := &strings.Builder{}
+	fmt.Fprintf(table, "%-32s", "decided while")
+	for i := range phases {
+		fmt.Fprintf(table, "%12s", names[i])
+	}
+	for _, e := range events {
+		fmt.Fprintf(table, "\n%-32s", e.name)
+		for i, p := range phases {
+			n, possible := c.cells[e.name][p], e.only == nil || slices.Contains(e.only, p)
+			switch {
+			case !possible && n == 0:
+				fmt.Fprintf(table, "%12s", "-")
+				continue
+			case !possible:
+				t.Errorf("%s: decided %d times while %s, which cannot be", e.name, n, names[i])
+			case n == 0 && *schedules >= enoughSchedules:
+				t.Errorf("%s: never decided while %s", e.name, names[i])
+			}
+			fmt.Fprintf(table, "%12d", n)
+		}
+	}
+	t.Logf("%d schedules\n%s", *schedules, table)
+}
+
+// observed is a supervisor whose decisions are counted.
+type observed struct {
+	*supervisor
+	seen *coverage
+}
+
+func (o observed) count(name string) { o.seen.cells[name][o.Phase]++ }
+
+func (o observed) onSignal(sig syscall.Signal) {
+	switch sig {
+	case syscall.SIGHUP:
+		o.count("HUP")
+	case syscall.SIGUSR2:
+		o.count("USR2")
+	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
+		o.count("TERM, INT, QUIT")
+	default:
+		o.count("another signal")
+	}
+	o.supervisor.onSignal(sig)
+}
+
+func (o observed) isCandidate(pid int) bool { return o.Candidate != nil && o.Candidate.PID == pid }
+
+func (o observed) onExit(pid, status int) {
+	switch {
+	case o.isCandidate(pid):
+		o.count("the candidate exits")
+	case o.Current != nil && o.Current.PID == pid:
+		o.count("the current worker exits")
+	case o.findOld(pid) != nil:
+		o.count("an old worker exits")
+	default:
+		o.count("an orphan exits")
+	}
+	o.supervisor.onExit(pid, status)
+}
+
+func (o observed) onReady(pid int) {
+	if o.isCandidate(pid) {
+		o.count("the candidate is ready")
+	} else {
+		o.count("another worker is ready")
+	}
+	o.supervisor.onReady(pid)
+}
+
+func (o observed) onExtend(pid int, by time.Duration) {
+	if o.isCandidate(pid) {
+		o.count("the candidate wants more time")
+	} else {
+		o.count("another worker wants more time")
+	}
+	o.supervisor.onExtend(pid, by)
+}
+
+func (o observed) onTimer() {
+	if at, ok := o.nextDeadline(); ok && at <= o.now {
+		o.count("something is due")
+	} else {
+		o.count("nothing is due")
+	}
+	o.supervisor.onTimer()
+}
