@@ -17,6 +17,9 @@ type (
 	// WorkerReady is a worker that has started: it is alive after Config.Interval, or has sent READY=1.
 	WorkerReady struct{ PID, Generation int }
 
+	// WorkerAdopted is a worker of a superdaemon that was killed. It serves until a new one has started.
+	WorkerAdopted struct{ PID, Generation int }
+
 	// WorkerFailed is an attempt to start a worker that has failed: it died too early, was not ready in time,
 	// or could not be started at all, in which case PID is 0.
 	WorkerFailed struct {
@@ -24,7 +27,7 @@ type (
 		Reason          string // "exit status 1", "killed by SEGV", "not ready in 5 secs"
 	}
 
-	// WorkerDied is the end of a process that was started. It has crashed if it was not told to stop.
+	// WorkerDied is the end of a worker that was started or adopted. It has crashed if it was not told to stop.
 	WorkerDied struct {
 		PID, Generation int
 		Status          int  // exit code × 256 + signal, as in the log; -1 if unknown, for it was not our child
@@ -65,6 +68,7 @@ type (
 
 func (WorkerStarted) event()    {}
 func (WorkerReady) event()      {}
+func (WorkerAdopted) event()    {}
 func (WorkerFailed) event()     {}
 func (WorkerDied) event()       {}
 func (WorkerStopped) event()    {}

@@ -30,6 +30,32 @@ func TestEventQueue(t *testing.T) {
 	}
 }
 
+func TestEventsOfAdopted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second, maxAttempts: 1})
+		p.lives[8] = 0
+		p.loop.adopt([]*worker{{PID: 7, Generation: 7}})
+		p.at(5, p.term)
+		p.loop.run(t.Context())
+		want := []Event{
+			WorkerAdopted{PID: 7, Generation: 7},
+			WorkerStarted{PID: 8, Generation: 8},
+			WorkerDied{PID: 8, Generation: 8, Status: 256},
+			WorkerFailed{PID: 8, Generation: 8, Reason: "exit status 1"},
+			RestartGivenUp{Generation: 8, Attempts: 1, Duration: time.Second, Reason: "exit status 1"},
+			Stopping{},
+			WorkerStopped{PID: 7, Generation: 7, Signal: syscall.SIGTERM},
+			WorkerDied{PID: 7, Generation: 7, Stopped: true},
+		}
+		if diff := cmp.Diff(want, p.events); diff != "" {
+			t.Errorf("the events (+) are not those wanted (-):\n%s", diff)
+		}
+		if p.loop.failure != nil {
+			t.Errorf("it has failed, though a worker served: %v", p.loop.failure)
+		}
+	})
+}
+
 func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newStage(t, rules{interval: time.Second, maxAttempts: 1, killTimeout: 2 * time.Second})

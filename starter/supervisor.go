@@ -136,6 +136,7 @@ func (s *supervisor) adopt(left []*worker) {
 			w.KillAt = s.now + s.rules.killTimeout
 		}
 		s.Generation = max(s.Generation, w.Generation)
+		s.out.emit(WorkerAdopted{PID: w.PID, Generation: w.Generation})
 	}
 	s.Old, s.StartedAt = left, s.now
 	s.writeStatus()
