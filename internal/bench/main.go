@@ -21,7 +21,7 @@ func main() {
 	run := flag.String("run", "", "measure only these, comma-separated: start, hup, term, memory, generations, cpu, idle, ports, lingering, upgrade, recovery, requests, size")
 	rounds := flag.Int("rounds", 100, "measure nothing more often than this")
 	idle := flag.Duration("idle", 10*time.Second, "how long to watch an idle superdaemon")
-	svg := flag.String("svg", "", "draw a swap as it was measured into this `file` (and measure nothing else, unless -run is given)")
+	svg := flag.String("svg", "", "draw a restart and a recovery, as they were measured, into swap.svg and killed.svg in this `directory` (and measure nothing else, unless -run is given)")
 	ours := flag.String("ours", "", "the start_server of this module (default: built from this tree)")
 	reference := flag.String("perl", "/usr/bin/start_server", "Perl's start_server")
 	flag.Usage = func() {
@@ -55,7 +55,8 @@ func bench(run string, rounds int, idle time.Duration, svg, ours, reference stri
 		return err
 	}
 	if svg != "" {
-		if err := drawSwap(svg, ours, w); err != nil || run == "" {
+		err := errors.Join(drawRestart(filepath.Join(svg, "swap.svg"), ours, w), drawRecovery(filepath.Join(svg, "killed.svg"), ours, w))
+		if err != nil || run == "" {
 			return err
 		}
 	}
