@@ -6,12 +6,12 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// AssignFDs numbers the descriptors of a worker. files is what
-// process.Spec.Files takes; numbers are those of the sockets, in order.
+// AssignFDs decides on the descriptors of a worker. It returns files for process.Spec.Files, and
+// the numbers of the sockets, in order.
 //
-// A socket with a wish is placed there. The others get the lowest free numbers
-// from 3 up, skipping what the superdaemon itself inherited, which
-// keeps its numbers (Server::Starter 0.35).
+// A socket with a requested number gets it. The others get the lowest free numbers from 3 up.
+// Numbers that the superdaemon inherited are not free: they stay as they are (Server::Starter
+// 0.35).
 func AssignFDs(sockets []*Socket, inherited []int) (files []uintptr, numbers []int) {
 	t := newTable(inherited)
 	numbers = make([]int, len(sockets))
@@ -32,10 +32,10 @@ func AssignFDs(sockets []*Socket, inherited []int) (files []uintptr, numbers []i
 	return t.done(), numbers
 }
 
-// AssignActivationFDs is Arrange for sd_listen_fds(3): the sockets stand from 3 up
-// without a gap, whatever the superdaemon inherited there. One that
-// wishes for a number beyond is there as well. order holds the indices of the
-// sockets by their place from 3 up.
+// AssignActivationFDs is like AssignFDs, for sd_listen_fds(3): the sockets get the numbers from 3
+// up without a gap, even if the superdaemon inherited some of these. A socket with a requested
+// number outside of that range has that number as well. order holds the indices of the sockets in
+// the order of their numbers from 3 up.
 func AssignActivationFDs(sockets []*Socket, inherited []int) (files []uintptr, numbers, order []int) {
 	end := FirstActivated + len(sockets)
 	inherited = slices.DeleteFunc(slices.Clone(inherited), func(fd int) bool {
@@ -70,8 +70,8 @@ func AssignActivationFDs(sockets []*Socket, inherited []int) (files []uintptr, n
 	return t.done(), numbers, order
 }
 
-// table is the descriptor table of a worker in the making. It ends with the
-// last number that is ours to decide on: what was inherited beyond stays as it is.
+// table builds the descriptor table of a worker. It ends with the last number that is assigned:
+// inherited descriptors beyond that stay as they are.
 type table struct {
 	files     []uintptr
 	inherited []int

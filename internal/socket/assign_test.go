@@ -10,20 +10,20 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-const hole = process.Closed
+const closed = process.Closed
 
-// wishing makes sockets of descriptors 100, 101 and so on with these wishes.
-func wishing(wishes ...int) (sockets []*Socket) {
-	for i, wish := range wishes {
-		sockets = append(sockets, &Socket{FD: 100 + i, RequestedFD: wish})
+// requesting returns sockets with the descriptors 100, 101 and so on and these requested numbers.
+func requesting(requests ...int) (sockets []*Socket) {
+	for i, request := range requests {
+		sockets = append(sockets, &Socket{FD: 100 + i, RequestedFD: request})
 	}
 	return sockets
 }
 
-func TestArrange(t *testing.T) {
+func TestAssignFDs(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		wishes    []int
+		requests  []int
 		inherited []int
 		files     []uintptr
 		numbers   []int
@@ -31,50 +31,51 @@ func TestArrange(t *testing.T) {
 		"nothing":             {nil, nil, []uintptr{0, 1, 2}, []int{}},
 		"from 3 up":           {[]int{-1, -1}, nil, []uintptr{0, 1, 2, 100, 101}, []int{3, 4}},
 		"beside inherited":    {[]int{-1, -1}, []int{3, 5}, []uintptr{0, 1, 2, 3, 100, 5, 101}, []int{4, 6}},
-		"wishes come first":   {[]int{-1, 3}, nil, []uintptr{0, 1, 2, 101, 100}, []int{4, 3}},
-		"a wish far away":     {[]int{6, -1}, nil, []uintptr{0, 1, 2, 101, hole, hole, 100}, []int{6, 3}},
+		"requested first":     {[]int{-1, 3}, nil, []uintptr{0, 1, 2, 101, 100}, []int{4, 3}},
+		"a high number":       {[]int{6, -1}, nil, []uintptr{0, 1, 2, 101, closed, closed, 100}, []int{6, 3}},
 		"standard input":      {[]int{0}, nil, []uintptr{100, 1, 2}, []int{0}},
-		"a wish of inherited": {[]int{4, -1}, []int{4}, []uintptr{0, 1, 2, 101, 100}, []int{4, 3}},
+		"an inherited number": {[]int{4, -1}, []int{4}, []uintptr{0, 1, 2, 101, 100}, []int{4, 3}},
 	} {
-		files, numbers := AssignFDs(wishing(test.wishes...), test.inherited)
+		files, numbers := AssignFDs(requesting(test.requests...), test.inherited)
 		if diff := cmp.Diff(test.files, files) + cmp.Diff(test.numbers, numbers); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 }
 
-func TestArrangeActivated(t *testing.T) {
+func TestAssignActivationFDs(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		wishes         []int
+		requests       []int
 		inherited      []int
 		files          []uintptr
 		numbers, order []int
 	}{
-		"nothing":            {nil, []int{4}, []uintptr{0, 1, 2}, []int{}, []int{}},
-		"from 3 up":          {[]int{-1, -1}, nil, []uintptr{0, 1, 2, 100, 101}, []int{3, 4}, []int{0, 1}},
-		"inherited give way": {[]int{-1, -1}, []int{3, 5}, []uintptr{0, 1, 2, 100, 101}, []int{3, 4}, []int{0, 1}},
-		"a wish within":      {[]int{-1, 3}, nil, []uintptr{0, 1, 2, 101, 100}, []int{4, 3}, []int{1, 0}},
-		"a wish beyond":      {[]int{7, -1}, nil, []uintptr{0, 1, 2, 100, 101, hole, hole, 100}, []int{7, 4}, []int{0, 1}},
-		"standard input":     {[]int{0}, nil, []uintptr{100, 1, 2, 100}, []int{0}, []int{0}},
+		"nothing":          {nil, []int{4}, []uintptr{0, 1, 2}, []int{}, []int{}},
+		"from 3 up":        {[]int{-1, -1}, nil, []uintptr{0, 1, 2, 100, 101}, []int{3, 4}, []int{0, 1}},
+		"over inherited":   {[]int{-1, -1}, []int{3, 5}, []uintptr{0, 1, 2, 100, 101}, []int{3, 4}, []int{0, 1}},
+		"within the range": {[]int{-1, 3}, nil, []uintptr{0, 1, 2, 101, 100}, []int{4, 3}, []int{1, 0}},
+		"beyond the range": {[]int{7, -1}, nil, []uintptr{0, 1, 2, 100, 101, closed, closed, 100}, []int{7, 4}, []int{0, 1}},
+		"standard input":   {[]int{0}, nil, []uintptr{100, 1, 2, 100}, []int{0}, []int{0}},
 	} {
-		files, numbers, order := AssignActivationFDs(wishing(test.wishes...), test.inherited)
+		files, numbers, order := AssignActivationFDs(requesting(test.requests...), test.inherited)
 		if diff := cmp.Diff(test.files, files) + cmp.Diff(test.numbers, numbers) + cmp.Diff(test.order, order); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
 }
 
-// TestArrangements: whatever the wishes are, each socket is where it is said to be, and nothing else that was open is lost.
-func TestArrangements(t *testing.T) {
+// TestAssignRandom checks random requests: each socket has the number that is returned for it, and
+// no inherited descriptor is lost.
+func TestAssignRandom(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 20_000 {
-		wished := random.Perm(12)
-		wishes := make([]int, random.IntN(6))
-		for i := range wishes {
-			if wishes[i] = -1; random.IntN(2) == 0 {
-				wishes[i] = wished[i]
+		permutation := random.Perm(12)
+		requests := make([]int, random.IntN(6))
+		for i := range requests {
+			if requests[i] = -1; random.IntN(2) == 0 {
+				requests[i] = permutation[i]
 			}
 		}
 		var inherited []int
@@ -83,13 +84,13 @@ func TestArrangements(t *testing.T) {
 				inherited = append(inherited, fd)
 			}
 		}
-		sockets := wishing(wishes...)
+		sockets := requesting(requests...)
 
 		files, numbers := AssignFDs(sockets, inherited)
 		checkNumbers(t, sockets, files, numbers)
 		for _, fd := range inherited {
-			if fd < len(files) && !slices.Contains(wishes, fd) && files[fd] != uintptr(fd) {
-				t.Fatalf("wishes %v, inherited %v: %d is lost in %v", wishes, inherited, fd, files)
+			if fd < len(files) && !slices.Contains(requests, fd) && files[fd] != uintptr(fd) {
+				t.Fatalf("requests %v, inherited %v: %d is lost in %v", requests, inherited, fd, files)
 			}
 		}
 
@@ -97,13 +98,13 @@ func TestArrangements(t *testing.T) {
 		checkNumbers(t, sockets, files, numbers)
 		for place, i := range order {
 			if files[FirstActivated+place] != uintptr(sockets[i].FD) {
-				t.Fatalf("wishes %v, inherited %v: socket %d does not stand at %d in %v", wishes, inherited, i, FirstActivated+place, files)
+				t.Fatalf("requests %v, inherited %v: socket %d is not at %d in %v", requests, inherited, i, FirstActivated+place, files)
 			}
 		}
 		slices.Sort(order)
 		for i := range sockets {
 			if order[i] != i {
-				t.Fatalf("wishes %v, inherited %v: the order is %v", wishes, inherited, order)
+				t.Fatalf("requests %v, inherited %v: the order is %v", requests, inherited, order)
 			}
 		}
 	}

@@ -14,18 +14,18 @@ import (
 	"github.com/start-server/start-server/internal/portspec"
 )
 
-// FirstActivated is the number of the first descriptor that is passed by
-// socket activation (SD_LISTEN_FDS_START, sd_listen_fds(3)).
+// FirstActivated is the number of the first descriptor passed by socket activation
+// (SD_LISTEN_FDS_START, sd_listen_fds(3)).
 const FirstActivated = 3
 
-// Inherit takes over the descriptors of a service manager, which are count
-// many from FirstActivated, as far as they are among the inherited ones. Their keys are the addresses that they are bound to. Descriptors
-// that are no sockets are left out, with an error that says so.
+// Inherit takes over the descriptors that a service manager has passed, which are count many from
+// FirstActivated up, if they are among the inherited ones. Their keys are the addresses that they
+// are bound to. It skips a descriptor that is not a socket, with an error.
 func Inherit(count int, inherited []int, names []string) (sockets []*Socket, errs []error) {
 	for i := range count {
 		fd := FirstActivated + i
 		if !slices.Contains(inherited, fd) {
-			return sockets, append(errs, fmt.Errorf("take over descriptor %d of LISTEN_FDS=%d: it was not passed", fd, count))
+			return sockets, append(errs, fmt.Errorf("take over descriptor %d of LISTEN_FDS=%d: not inherited", fd, count))
 		}
 		addr, err := unix.Getsockname(fd)
 		if err != nil {
@@ -57,8 +57,8 @@ func addressKey(addr unix.Sockaddr) string {
 	return "unknown"
 }
 
-// IsPort tells whether the socket is bound to what --port asks for. A bare port
-// means any address, IPv6 included: service managers bind "80" that way.
+// IsPort reports whether the socket is bound to the address of a --port. A bare port matches any
+// address, IPv6 included: service managers bind "80" that way.
 func (s *Socket) IsPort(p portspec.Port) bool {
 	kind, err := unix.GetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || (kind == unix.SOCK_DGRAM) != p.UDP {
@@ -84,14 +84,15 @@ func (s *Socket) IsPort(p portspec.Port) bool {
 	return false
 }
 
-// IsPath tells whether the socket is bound to that path, however it is spelled (/var/run/x and /run/x).
+// IsPath reports whether the socket is bound to the path, in any spelling (/var/run/x and /run/x).
 func (s *Socket) IsPath(path string) bool {
 	addr, err := unix.Getsockname(s.FD)
 	a, ok := addr.(*unix.SockaddrUnix)
 	return err == nil && ok && samePath(a.Name, path)
 }
 
-// samePath tells whether two paths lead to one file or, if it does not exist, to one place for it.
+// samePath reports whether two paths lead to the same file or, if it does not exist, to the same
+// name in the same directory.
 func samePath(a, b string) bool {
 	if a == b {
 		return true
@@ -108,8 +109,8 @@ func samePath(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(infoA, infoB) && nameA == nameB
 }
 
-// FDName makes a key fit for LISTEN_FDNAMES, whose entries are ASCII without
-// colons and control characters, 255 bytes at most (sd_listen_fds(3)).
+// FDName returns a name for LISTEN_FDNAMES made from a key. Such a name is ASCII without colons and
+// control characters, and at most 255 bytes long (sd_listen_fds(3)).
 func FDName(key string) string {
 	name := strings.Map(func(r rune) rune {
 		if r <= ' ' || r >= 0x7f || r == ':' {

@@ -16,12 +16,13 @@ import (
 	"github.com/start-server/start-server/internal/portspec"
 )
 
-// heirVariable makes TestHeir the process that inherits: descriptors 3 and up of a test are the Go runtime's.
-const heirVariable = "SOCKET_TEST_HEIR"
+// childVariable is set in the process that runs TestInInheritingChild. In this process the Go
+// runtime uses the descriptors from 3 up.
+const childVariable = "SOCKET_TEST_CHILD"
 
-func TestHeir(t *testing.T) {
-	if os.Getenv(heirVariable) == "" {
-		t.Skip("is run by TestInherit")
+func TestInInheritingChild(t *testing.T) {
+	if os.Getenv(childVariable) == "" {
+		t.Skip("run by TestInherit")
 	}
 	sockets, errs := Inherit(6, []int{3, 4, 5, 6, 7}, []string{"web", ""})
 	for _, s := range sockets {
@@ -74,10 +75,10 @@ func TestInherit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	heir := exec.Command(self, "-test.run=^TestHeir$", "-test.gocoverdir="+flag.Lookup("test.gocoverdir").Value.String())
-	heir.Env = append(os.Environ(), heirVariable+"=1")
-	heir.ExtraFiles = files
-	out, err := heir.CombinedOutput()
+	child := exec.Command(self, "-test.run=^TestInInheritingChild$", "-test.gocoverdir="+flag.Lookup("test.gocoverdir").Value.String())
+	child.Env = append(os.Environ(), childVariable+"=1")
+	child.ExtraFiles = files
+	out, err := child.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -88,14 +89,14 @@ func TestInherit(t *testing.T) {
 		"5 " + path + " " + path + " -1 true",
 		"6 @ @ -1 true", // bound to nothing
 		"take over descriptor 7 of LISTEN_FDS=6: socket operation on non-socket",
-		"take over descriptor 8 of LISTEN_FDS=6: it was not passed",
+		"take over descriptor 8 of LISTEN_FDS=6: not inherited",
 	}, "\n")
 	if !strings.HasPrefix(string(out), want) {
-		t.Errorf("it inherited\n%s\nwant\n%s", out, want)
+		t.Errorf("the child inherited\n%s\nwant\n%s", out, want)
 	}
 }
 
-func TestIs(t *testing.T) {
+func TestIsPortAndIsPath(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	tcp, udp, any4, tcp6 := openPort(t, "127.0.0.1:0"), openPort(t, "127.0.0.1:u0"), openPort(t, "0"), openPort(t, "[::1]:0")
 	file := openPath(t, path)
@@ -141,11 +142,11 @@ func TestIs(t *testing.T) {
 		}
 	}
 	if !file.IsPath(path) || file.IsPath(path+"x") || tcp.IsPath(path) || (&Socket{FD: -1}).IsPath(path) {
-		t.Error("IsPath is wrong")
+		t.Error("IsPath returns the wrong result")
 	}
 }
 
-func TestIsPathSpelledOtherwise(t *testing.T) {
+func TestIsPathInOtherSpellings(t *testing.T) {
 	t.Parallel()
 	run, other := t.TempDir(), t.TempDir()
 	varRun := filepath.Join(other, "run")
@@ -170,7 +171,7 @@ func TestIsPathSpelledOtherwise(t *testing.T) {
 	if !s.IsPath(filepath.Join(other, "link")) {
 		t.Errorf("the socket at %s is not recognized through a symbolic link", s.Path)
 	}
-	s.Close() // and its file is removed
+	s.Close() // removes its file
 	twin.Close()
 	s = reopen(t, s.Path)
 	check()

@@ -7,16 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mend makes a socket listen again after shutdown(2), which some servers call when they stop: it ends the listening for every
-// process that shares the socket. It reports whether there was anything to mend. A unix socket cannot listen again: another one
-// takes its place, if its file is one that we made. access returns that of the file.
+// Mend makes a socket listen again after shutdown(2), which some servers call when they stop and
+// which affects every process that shares the socket. It reports whether the socket was broken. A
+// unix socket cannot listen again: a new one replaces it, if its file was made by start_server.
+// access returns the access to the new file.
 func (s *Socket) Mend(backlog int, access func() (Access, error)) (broken bool, err error) {
 	if !s.Listening {
 		return false, nil
 	}
 	addr, err := unix.Getsockname(s.FD)
 	if err != nil {
-		return false, fmt.Errorf("look at the socket %s: %w", s.Key, err)
+		return false, fmt.Errorf("read the address of socket %s: %w", s.Key, err)
 	}
 	if _, ok := addr.(*unix.SockaddrUnix); ok {
 		if !shutDown(s.FD) {
@@ -28,7 +29,7 @@ func (s *Socket) Mend(backlog int, access func() (Access, error)) (broken bool, 
 		if err != nil || listens != 0 {
 			return false, err
 		}
-		_ = unix.Bind(s.FD, addr) // a port that the system had chosen is no longer bound; another one still is: EINVAL
+		_ = unix.Bind(s.FD, addr) // needed if the system had chosen the port; fails if it is still bound
 		return true, wrapMend(s.Key, listen(s.FD, backlog))
 	}
 	return true, wrapMend(s.Key, err)
@@ -41,7 +42,7 @@ func wrapMend(key string, err error) error {
 	return fmt.Errorf("listen again on %s: %w", key, err)
 }
 
-// shutDown reports whether shutdown(2) was called on a unix socket: SO_ACCEPTCONN does not tell.
+// shutDown reports whether shutdown(2) was called on a unix socket: SO_ACCEPTCONN does not show it.
 func shutDown(fd int) bool {
 	const readingHalf = 0x2000 // POLLRDHUP of Linux
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN | readingHalf}}
@@ -49,10 +50,10 @@ func shutDown(fd int) bool {
 	return err == nil && n > 0 && poll[0].Revents&(unix.POLLHUP|readingHalf) != 0
 }
 
-// replace binds another unix socket to the path.
+// replace binds a new unix socket to the path.
 func (s *Socket) replace(backlog int, access func() (Access, error)) error {
 	if !s.Same(s.Path) {
-		return errors.New("its file is another one's")
+		return errors.New("the file was not made by start_server")
 	}
 	a, err := access()
 	if err != nil {

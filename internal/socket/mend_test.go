@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMend: after shutdown(2) clients can connect again, to the same address.
+// TestMend checks that after shutdown(2) and Mend clients can connect to the same address again.
 func TestMend(t *testing.T) {
 	t.Parallel()
 	access := func() (Access, error) { return DefaultAccess, nil }

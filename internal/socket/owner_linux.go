@@ -10,8 +10,8 @@ import (
 	"github.com/start-server/start-server/internal/account"
 )
 
-// chownSocket changes the owner of a socket file that this process has just made. In a directory that
-// others can write to, another file may have been put in its place: that one is left alone.
+// chownSocket changes the owner of a socket file that this process has just made. In a directory
+// that other users can write to, another file may have taken its place: that one is not changed.
 func chownSocket(path string, uid, gid int) error {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -28,7 +28,8 @@ func chownSocket(path string, uid, gid int) error {
 	return unix.Fchownat(fd, "", uid, gid, unix.AT_EMPTY_PATH)
 }
 
-// SetAccess changes who can connect to a unix socket that was taken over. A file that is as it should be is not touched.
+// SetAccess changes the access to a unix socket that was taken over. It does not touch a file that
+// has this access already.
 func (s *Socket) SetAccess(access Access) error {
 	if s.Path == "" {
 		return nil
@@ -54,7 +55,7 @@ func (s *Socket) SetAccess(access Access) error {
 	return nil
 }
 
-// owns reports whether the owner of a file is the one that is asked for.
+// owns reports whether a file has the requested owner.
 func owns(o account.Owner, st *unix.Stat_t) bool {
 	return (o.UID == account.Unchanged || o.UID == int(st.Uid)) && (o.GID == account.Unchanged || o.GID == int(st.Gid))
 }

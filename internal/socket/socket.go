@@ -1,10 +1,9 @@
-// Package socket makes the sockets that the superdaemon hands to its workers:
-// it opens them, takes them over from a service manager, and arranges their
-// numbers in the worker.
+// Package socket makes the sockets that the superdaemon passes to its workers: it opens them or
+// takes them over from a service manager, and assigns their numbers in the worker.
 //
-// They are made by system calls, not by package net, and stay in blocking mode:
-// their open file description is shared with every live worker, so once a
-// worker has seen a socket nobody touches its flags.
+// It uses system calls, not package net, and leaves the sockets in blocking mode. Every living
+// worker shares their open file descriptions, so their flags must not change once a worker has
+// them.
 package socket
 
 import (
@@ -22,23 +21,23 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// DefaultBacklog is SOMAXCONN of the C library; the kernel cuts what is more
-// than it allows.
+// DefaultBacklog is SOMAXCONN of the C library. The kernel lowers it to its own limit.
 const DefaultBacklog = 4096
 
-// A Socket is bound and, where it is a stream, listening.
+// A Socket is bound and, if it is a stream socket, listening.
 type Socket struct {
 	Key         string `json:"key"`          // as in SERVER_STARTER_PORT
 	FD          int    `json:"fd"`           // its descriptor in the superdaemon, close-on-exec
 	RequestedFD int    `json:"requested_fd"` // the number asked for in the worker, or -1
 	Name        string `json:"name"`         // its name in LISTEN_FDNAMES
-	Listening   bool   `json:"listening"`    // it was listening when it was opened or taken: see Mend
-	Path        string `json:"path"`         // of a socket file that we made; "" for none
+	Listening   bool   `json:"listening"`    // it was listening when it was opened or taken over, see Mend
+	Path        string `json:"path"`         // of the socket file, if start_server made it, or ""
 	Device      uint64 `json:"device"`       // of that file
 	Inode       uint64 `json:"inode"`
 }
 
-// OpenPort binds a port. The backlog counts connections, 0 is DefaultBacklog.
+// OpenPort binds a port and listens on it. The backlog is a number of connections; 0 means
+// DefaultBacklog.
 func OpenPort(p portspec.Port, backlog int) (*Socket, error) {
 	family, addr, err := resolve(p)
 	if err != nil {
@@ -59,7 +58,7 @@ func OpenPort(p portspec.Port, backlog int) (*Socket, error) {
 	return &Socket{Key: p.Key, FD: fd, RequestedFD: p.FD, Name: FDName(p.Key), Listening: !p.UDP}, nil
 }
 
-// advice says what to do next.
+// advice returns, in parentheses, what to do about an error of bind(2), or "".
 func advice(err error) string {
 	switch err {
 	case unix.EADDRINUSE:
@@ -105,8 +104,8 @@ func listen(fd, backlog int) error {
 	return unix.Listen(fd, backlog)
 }
 
-// resolve finds the address of a port: any IPv4 address where no host is given,
-// the first IPv4 address of a host name (Server::Starter 0.35).
+// resolve returns the address of a port: any IPv4 address if no host is given, the first IPv4
+// address of a host name (Server::Starter 0.35).
 func resolve(p portspec.Port) (family int, addr unix.Sockaddr, err error) {
 	if p.Host == "" {
 		return unix.AF_INET, &unix.SockaddrInet4{Port: p.Port}, nil
@@ -122,7 +121,7 @@ func resolve(p portspec.Port) (family int, addr unix.Sockaddr, err error) {
 	return unix.AF_INET, &unix.SockaddrInet4{Port: p.Port, Addr: ip.As4()}, nil
 }
 
-// Resolve finds the address of a port, as OpenPort does.
+// Resolve returns the address that OpenPort binds for a port.
 func Resolve(p portspec.Port) (netip.AddrPort, error) {
 	_, addr, err := resolve(p)
 	if err != nil {
@@ -134,12 +133,13 @@ func Resolve(p portspec.Port) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(netip.AddrFrom4(addr.(*unix.SockaddrInet4).Addr), uint16(p.Port)), nil
 }
 
-// LookupIPv4 returns the first IPv4 address of a host. An address is its own.
+// LookupIPv4 returns the first IPv4 address of a host, or the host itself if it is an IPv4 address.
 func LookupIPv4(ctx context.Context, host string) (netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
 		return ip, nil
 	}
-	// The C library's resolver, which binaries with cgo would use for some configurations, may answer differently.
+	// Binaries with cgo would use the C library's resolver for some configurations, which may
+	// return something else.
 	resolver := net.Resolver{PreferGo: true}
 	addrs, err := resolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
@@ -153,19 +153,18 @@ func LookupIPv4(ctx context.Context, host string) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("host %q has no IPv4 address", host)
 }
 
-// Access decides who can connect to a unix socket.
+// Access decides which users can connect to a unix socket.
 type Access struct {
 	Mode  uint32        // permissions, whatever the umask
 	Owner account.Owner // of the socket file
 }
 
-// DefaultAccess lets everyone connect (Server::Starter 0.35).
+// DefaultAccess lets all users connect (Server::Starter 0.35).
 var DefaultAccess = Access{Mode: 0o777, Owner: account.Owner{UID: account.Unchanged, GID: account.Unchanged}}
 
-// OpenPath listens on a unix socket. It changes the umask of the whole process
-// for a moment: nothing else may make files meanwhile. A socket file that is in
-// the way is removed, after removing was told of it; anything else that is in
-// the way is an error.
+// OpenPath listens on a unix socket. It changes the umask of the process for a moment, in which no
+// other goroutine may create files. It removes an existing socket file, after a call of removing;
+// any other existing file is an error.
 func OpenPath(path string, backlog int, access Access, removing func(path string)) (*Socket, error) {
 	if err := makeRoom(path, removing); err != nil {
 		return nil, err
@@ -186,7 +185,7 @@ func OpenPath(path string, backlog int, access Access, removing func(path string
 	return s, nil
 }
 
-// publish lets clients connect to a unix socket, after everything that decides who can is in place.
+// publish starts listening on a unix socket, after the file has its owner.
 func (s *Socket) publish(owner account.Owner, backlog int) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(s.Path, &st); err != nil {
@@ -195,13 +194,13 @@ func (s *Socket) publish(owner account.Owner, backlog int) error {
 	s.Device, s.Inode = uint64(st.Dev), st.Ino
 	if owner != DefaultAccess.Owner {
 		if err := chownSocket(s.Path, owner.UID, owner.GID); err != nil {
-			return fmt.Errorf("change its owner to %s: %w", owner, err)
+			return fmt.Errorf("change owner to %s: %w", owner, err)
 		}
 	}
 	return listen(s.FD, backlog)
 }
 
-// makeRoom removes a socket file that is in the way.
+// makeRoom removes an existing socket file. Any other existing file is an error.
 func makeRoom(path string, removing func(path string)) error {
 	switch info, err := os.Lstat(path); {
 	case err == nil && info.Mode()&os.ModeSocket == 0:
@@ -217,26 +216,26 @@ func makeRoom(path string, removing func(path string)) error {
 	return nil
 }
 
-// bindPath makes the socket file. It has its mode from the beginning.
+// bindPath creates the socket file, which has the mode from the beginning.
 func bindPath(fd int, path string, mode uint32) error {
 	umask := unix.Umask(int(0o777 &^ mode))
 	err := unix.Bind(fd, &unix.SockaddrUnix{Name: path})
 	unix.Umask(umask)
 	if err == unix.EINVAL && len(path) > maxPath {
-		return fmt.Errorf("the path has %d bytes, a socket address takes %d", len(path), maxPath)
+		return fmt.Errorf("path of %d bytes is longer than a socket address allows (%d)", len(path), maxPath)
 	}
 	return err
 }
 
-// maxPath is the room for a path and its ending NUL in a socket address, less that NUL.
+// maxPath is the length of the longest path in a socket address, which ends with a NUL byte.
 const maxPath = len(unix.RawSockaddrUnix{}.Path) - 1
 
-// TakeOver makes a Socket of a descriptor for one that is in use, the socket file at path included, "" for none. Its queue becomes
-// as long as backlog asks for.
+// TakeOver returns a Socket for a descriptor of a socket that is in use, and for its socket file at
+// path, if that is not "". It sets the length of the queue to backlog.
 func TakeOver(fd int, key, path string, backlog int) *Socket {
 	s := &Socket{Key: key, FD: fd, RequestedFD: -1, Name: FDName(key)}
 	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil && kind == unix.SOCK_STREAM {
-		_ = listen(fd, backlog) // it listens already
+		_ = listen(fd, backlog) // it is listening already
 		s.Listening = true
 	}
 	var st unix.Stat_t
@@ -246,14 +245,13 @@ func TakeOver(fd int, key, path string, backlog int) *Socket {
 	return s
 }
 
-// Same tells whether path is the socket file of s.
+// Same reports whether path is the socket file of s.
 func (s *Socket) Same(path string) bool {
 	var st unix.Stat_t
 	return s.Path != "" && unix.Lstat(path, &st) == nil && uint64(st.Dev) == s.Device && st.Ino == s.Inode
 }
 
-// Close closes the socket and removes its file if that is still the one that
-// we made.
+// Close closes the socket, and removes the file at its path if that is still its socket file.
 func (s *Socket) Close() {
 	if s.Same(s.Path) {
 		_ = unix.Unlink(s.Path)

@@ -27,7 +27,7 @@ func openPort(t *testing.T, spec string) *Socket {
 	return s
 }
 
-// openPath leaves it to the caller to close the socket, once.
+// openPath opens a unix socket, which the caller has to close.
 func openPath(t *testing.T, path string) *Socket {
 	t.Helper()
 	s, err := OpenPath(path, 0, DefaultAccess, func(path string) { t.Error("nothing to remove, but", path) })
@@ -49,7 +49,7 @@ func option(t *testing.T, s *Socket, level, name int) int {
 func TestOpenPort(t *testing.T) {
 	for _, test := range []struct {
 		spec, key, bound string
-		wish             int
+		requested        int
 		kind             int
 	}{
 		{"0", "0", "0.0.0.0:", -1, unix.SOCK_STREAM},
@@ -64,11 +64,11 @@ func TestOpenPort(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if bound := addressKey(addr); s.Key != test.key || s.RequestedFD != test.wish || !strings.HasPrefix(bound, test.bound) {
-				t.Errorf("key %q, wish %d, bound to %s", s.Key, s.RequestedFD, bound)
+			if bound := addressKey(addr); s.Key != test.key || s.RequestedFD != test.requested || !strings.HasPrefix(bound, test.bound) {
+				t.Errorf("key %q, requested descriptor %d, bound to %s", s.Key, s.RequestedFD, bound)
 			}
 			if kind := option(t, s, unix.SOL_SOCKET, unix.SO_TYPE); kind != test.kind {
-				t.Errorf("it is of type %d", kind)
+				t.Errorf("socket type %d, want %d", kind, test.kind)
 			}
 			if option(t, s, unix.SOL_SOCKET, unix.SO_REUSEADDR) == 0 {
 				t.Error("SO_REUSEADDR is not set")
@@ -81,16 +81,16 @@ func TestOpenPort(t *testing.T) {
 	}
 }
 
-// checkFlags: blocking, for those who share the open file description; and no child gets it by accident.
+// checkFlags checks that the socket is in blocking mode, which workers share, and close-on-exec.
 func checkFlags(t *testing.T, s *Socket) {
 	t.Helper()
 	status, err := unix.FcntlInt(uintptr(s.FD), unix.F_GETFL, 0)
 	if err != nil || status&unix.O_NONBLOCK != 0 {
-		t.Errorf("status flags %#x (%v): it does not block", status, err)
+		t.Errorf("status flags %#x, %v; want blocking mode", status, err)
 	}
 	flags, err := unix.FcntlInt(uintptr(s.FD), unix.F_GETFD, 0)
 	if err != nil || flags&unix.FD_CLOEXEC == 0 {
-		t.Errorf("descriptor flags %#x (%v): it is inherited", flags, err)
+		t.Errorf("descriptor flags %#x, %v; want FD_CLOEXEC", flags, err)
 	}
 }
 
@@ -100,10 +100,10 @@ func TestOpenPortFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	for spec, words := range map[string]string{
+	for spec, want := range map[string]string{
 		taken.Addr().String():     "bind " + taken.Addr().String() + ": address already in use",
 		"no-such-host.invalid:80": "resolve the host of --port no-such-host.invalid:80: ",
-		"192.0.2.1:80":            "bind 192.0.2.1:80: ", // TEST-NET-1 is nobody's
+		"192.0.2.1:80":            "bind 192.0.2.1:80: ", // TEST-NET-1, which no host has
 	} {
 		p, err := portspec.Parse(spec)
 		if err != nil {
@@ -112,8 +112,8 @@ func TestOpenPortFails(t *testing.T) {
 		if s, err := OpenPort(p, 0); err == nil {
 			s.Close()
 			t.Errorf("%s was opened", spec)
-		} else if !strings.HasPrefix(err.Error(), words) {
-			t.Errorf("%s: %q does not begin with %q", spec, err, words)
+		} else if !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %q does not begin with %q", spec, err, want)
 		}
 	}
 }
@@ -157,7 +157,7 @@ func TestOpenPathInTheWay(t *testing.T) {
 	}
 	old.Close()
 	if _, err := os.Lstat(stale); err != nil {
-		t.Error("the file went with the old socket:", err)
+		t.Error("closing the old socket removed the new file:", err)
 	}
 	s.Close()
 
@@ -169,19 +169,19 @@ func TestOpenPathInTheWay(t *testing.T) {
 	if err := os.Symlink(precious, link); err != nil {
 		t.Fatal(err)
 	}
-	for path, words := range map[string]string{
+	for path, want := range map[string]string{
 		precious:                          "file exists and is not a socket",
-		link:                              "file exists and is not a socket", // nor is what it points to looked at
+		link:                              "file exists and is not a socket", // the link is not followed
 		dir:                               "file exists and is not a socket",
 		dir + "/no/such":                  "no such file or directory",
 		precious + "/x":                   "not a directory",
-		dir + strings.Repeat("/long", 40): "a socket address takes",
+		dir + strings.Repeat("/long", 40): "longer than a socket address allows",
 	} {
 		if s, err := OpenPath(path, 0, DefaultAccess, nil); err == nil {
 			s.Close()
 			t.Errorf("%s was opened", path)
-		} else if !strings.Contains(err.Error(), words) || !strings.Contains(err.Error(), path) {
-			t.Errorf("%s: %q does not say %q", path, err, words)
+		} else if !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %q does not contain %q", path, err, want)
 		}
 	}
 	if text, err := os.ReadFile(precious); string(text) != "x" || err != nil {
@@ -189,7 +189,7 @@ func TestOpenPathInTheWay(t *testing.T) {
 	}
 }
 
-// TestAccess: the mode and the owner are in place before anyone can connect, whatever the umask.
+// TestAccess checks that a socket file has the requested mode and owner, independent of the umask.
 func TestAccess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sock")
 	owner := account.Owner{UID: os.Geteuid(), GID: os.Getegid()}
@@ -210,7 +210,7 @@ func TestAccess(t *testing.T) {
 	}
 }
 
-// TestAccessRefused: a socket file whose owner cannot be changed does not stay.
+// TestAccessRefused checks that the socket file is removed if its owner cannot be changed.
 func TestAccessRefused(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("root can change every owner")
@@ -221,15 +221,16 @@ func TestAccessRefused(t *testing.T) {
 		s.Close()
 		t.Fatal("the owner was changed")
 	}
-	if want := "change its owner to 0:: operation not permitted"; !strings.Contains(err.Error(), want) {
-		t.Errorf("%q does not say %q", err, want)
+	if want := "change owner to 0:: operation not permitted"; !strings.Contains(err.Error(), want) {
+		t.Errorf("%q does not contain %q", err, want)
 	}
 	if _, err := os.Lstat(path); err == nil {
 		t.Error("the file is left")
 	}
 }
 
-// TestNeverOpenToAll watches the file while it is made: no one can connect before it has its mode and owner.
+// TestNeverOpenToAll checks, by watching the file while it is made, that it has its mode from the
+// beginning.
 func TestNeverOpenToAll(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "sock")
