@@ -10,7 +10,7 @@ import (
 	"github.com/start-server/start-server/internal/socket"
 )
 
-// An Address is where a socket is looked for: a port or a path.
+// An Address is a port or a path, the address of a socket to look for.
 type Address struct {
 	Key   string // as in SERVER_STARTER_PORT
 	Path  string // of a unix socket; "" for a port
@@ -18,7 +18,8 @@ type Address struct {
 	UDP   bool
 }
 
-// PortAddress resolves a port. A bare port is sought at any address of IPv6 as well, where other start_servers bind it.
+// PortAddress returns the address of a port, and resolves its host. For a bare port it includes the
+// unspecified IPv6 address, which other implementations of start_server bind.
 func PortAddress(p portspec.Port) (Address, error) {
 	addr, err := socket.Resolve(p)
 	if err != nil {
@@ -31,10 +32,10 @@ func PortAddress(p portspec.Port) (Address, error) {
 	return a, nil
 }
 
-// PathAddress is a unix socket.
+// PathAddress returns the address of a unix socket.
 func PathAddress(path string) Address { return Address{Key: path, Path: path} }
 
-// namedBy reports whether a SERVER_STARTER_PORT names the address.
+// namedBy reports whether a value of SERVER_STARTER_PORT names the address.
 func (a Address) namedBy(value string) bool {
 	for entry := range strings.SplitSeq(value, ";") {
 		equals := strings.LastIndexByte(entry, '=')
@@ -45,10 +46,11 @@ func (a Address) namedBy(value string) bool {
 	return false
 }
 
-// isKey reports whether the key, which may be spelled in another way than ours, means this address. Port 0 may have become any port.
+// isKey reports whether the key means this address, possibly in another spelling. Port 0 may have
+// become any port.
 func (a Address) isKey(key string) bool {
 	if a.Path != "" {
-		return path.Base(key) == path.Base(a.Path) // which file it is was seen by its inode
+		return path.Base(key) == path.Base(a.Path) // the inode has identified the file
 	}
 	p, err := portspec.Parse(key)
 	if err != nil || p.Port != 0 && !slices.ContainsFunc(a.Ports, func(own netip.AddrPort) bool { return int(own.Port()) == p.Port }) {

@@ -19,7 +19,7 @@ func TestNamedBy(t *testing.T) {
 		{"8080", "8080=3", true},
 		{"8080", "80=4;8080=3", true},
 		{"8080", "0.0.0.0:8080=3", true},
-		{"8080", "[::]:8080=3", true}, // as others bind it
+		{"8080", "[::]:8080=3", true}, // as other implementations bind it
 		{"8080", "127.0.0.1:8080=3", false},
 		{"8080", "808=3", false},
 		{"8080", "8080", false},
@@ -29,11 +29,11 @@ func TestNamedBy(t *testing.T) {
 		{"127.0.0.1:8080", "8080=3", false},
 		{"127.0.0.1:8080", "127.0.0.1:0=3", true},
 		{"127.0.0.1:8080", "127.0.0.2:0=3", false},
-		{"127.0.0.1:u53", "127.0.0.1:53=3", true}, // the key does not say that it is UDP
+		{"127.0.0.1:u53", "127.0.0.1:53=3", true}, // the key does not show that it is UDP
 		{"[::1]:8080", "[::1]:8080=3", true},
 		{"[::1]:8080", "[0:0::1]:8080=3", true},
 		{"/run/app.sock", "/run/app.sock=3", true},
-		{"/run/app.sock", "app.sock=3", true}, // relative to where the other superdaemon ran
+		{"/run/app.sock", "app.sock=3", true}, // relative to the directory of the other superdaemon
 		{"/run/app.sock", "/run/other.sock=3", false},
 		{"/run/a=3.sock", "/run/a=3.sock=5", true},
 	} {
@@ -53,7 +53,7 @@ func TestNamedBy(t *testing.T) {
 	}
 }
 
-// TestReadStatus: a file that another user could have written is not believed.
+// TestReadStatus checks that a file which another user can have written is not trusted.
 func TestReadStatus(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "status")

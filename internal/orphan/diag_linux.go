@@ -6,14 +6,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sock_diag(7): which sockets listen. It is much faster than /proc/net on a machine with many connections.
+// sock_diag(7) lists the sockets that listen. It is much faster than /proc/net on a machine with
+// many connections.
 
 const (
 	sockDiagByFamily = 20
 	stateListen      = 1 << 10
 )
 
-// dump asks the kernel, and calls each with every answer, without its header.
+// dump sends a request to the kernel, and calls each with every answer, without its header.
 func dump(request []byte, each func(answer []byte)) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
@@ -43,7 +44,8 @@ func dump(request []byte, each func(answer []byte)) error {
 	}
 }
 
-// split takes a datagram apart. It is done at the last message of a dump.
+// split calls each with the answers in a datagram. It reports whether that ended with the last one
+// of the dump.
 func split(b []byte, each func(answer []byte)) (done bool, err error) {
 	for len(b) >= unix.SizeofNlMsghdr {
 		length := int(binary.NativeEndian.Uint32(b))

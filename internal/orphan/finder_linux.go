@@ -12,19 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process that was killed takes a moment to go, and one that was just started takes a moment to become what it will be. They
-// are given so much time before they count as what they seem to be.
+// A process that was killed takes a moment to end, and one that was just started takes a moment to
+// execute its program.
 const (
-	settleTime  = 2 * time.Second
+	settleTime  = 2 * time.Second // to wait for such processes
 	settlePause = 10 * time.Millisecond
-	youth       = time.Second
+	youth       = time.Second // the age below which a process may not have executed its program yet
 )
 
-// errUnsettled means that the processes were just changing.
+// errUnsettled means that processes are just ending or starting: try again.
 var errUnsettled = errors.New("the processes are changing")
 
-// Take copies the socket that is bound to the address from the worker of a superdaemon that is gone. Every worker that holds it
-// is among Workers then. An error is ErrNone or a *ForbiddenError.
+// Take copies the socket that is bound to the address from a worker of a superdaemon that is gone.
+// Workers then includes every worker that holds it. An error is ErrNone or a *ForbiddenError.
 func (f *Finder) Take(a Address) (Taken, error) {
 	defer exclude(a)()
 	for end := time.Now().Add(settleTime); ; time.Sleep(settlePause) {
@@ -38,8 +38,9 @@ func (f *Finder) Take(a Address) (Taken, error) {
 	}
 }
 
-// exclude keeps two superdaemons that start at the same time from taking the same socket: the second one finds the first
-// among the processes that hold it. What holds the name is gone with its process.
+// exclude keeps two superdaemons that start at the same time from taking the same socket: the
+// second one waits, and then finds the first among the processes that hold the socket. The lock is
+// an abstract unix socket, which the kernel removes with its process.
 func exclude(a Address) (done func()) {
 	name := a.Path
 	for _, addr := range a.Ports {
@@ -119,11 +120,10 @@ func (f *Finder) holders(all snapshot, inode uint64, a Address) ([]Worker, error
 	case hidden:
 		return nil, &ForbiddenError{Err: unix.EACCES}
 	}
-	return nil, errUnsettled // it has been closed meanwhile
+	return nil, errUnsettled // the socket has been closed meanwhile
 }
 
-// identify returns the process as a worker, if it is one. The pidfd is opened first: a process that still lives at the end is the
-// one that was looked at.
+// identify returns the process as a worker, if it is one.
 func (f *Finder) identify(all snapshot, p *process, a Address) (Worker, error) {
 	if p.exiting || p.killed() {
 		return Worker{}, errUnsettled
@@ -142,7 +142,8 @@ func (f *Finder) identify(all snapshot, p *process, a Address) (Worker, error) {
 	return w, err
 }
 
-// started reports whether a start_server has started the process, by its environment or by the status file.
+// started reports whether a start_server has started the process, according to its environment or
+// the status file, and sets the generation of w.
 func (f *Finder) started(p *process, a Address, w *Worker) bool {
 	port, generation, _ := p.environ()
 	w.Generation = generation
@@ -153,18 +154,19 @@ func (f *Finder) started(p *process, a Address, w *Worker) bool {
 	return named || port != "" && a.namedBy(port)
 }
 
-// names reports whether the status file names the process: it was there when the file was written, and its environment, unless
-// that is overwritten, tells the same generation.
+// names reports whether the status file names the process: the process is older than the file, and
+// its environment, unless that is overwritten, has the same generation.
 func (f *Finder) names(p *process) bool {
 	generation, ok := f.status.generations[p.pid]
 	if !ok || p.startedAt().After(f.status.written.Add(time.Second)) {
 		return false
 	}
-	_, told, intact := p.environ()
-	return !intact || told == generation
+	_, own, intact := p.environ()
+	return !intact || own == generation
 }
 
-// open opens the pidfd, and makes sure that it is that of the process that was looked at, and that a signal may be sent to it.
+// open opens a pidfd of the process. It checks that the process is still the one that was examined,
+// and that this one may send signals to it.
 func (f *Finder) open(p *process, w *Worker) error {
 	fd, err := unix.PidfdOpen(p.pid, 0)
 	switch err {
@@ -190,7 +192,7 @@ func (f *Finder) open(p *process, w *Worker) error {
 	return nil
 }
 
-// copy gets a descriptor for the socket from any of the processes that hold it.
+// copy copies a descriptor of the socket from one of the processes that hold it.
 func (all snapshot) copy(inode uint64, a Address) (Taken, error) {
 	err := errUnsettled
 	for _, p := range all {
@@ -220,7 +222,8 @@ func copyFrom(pid, fd int) (int, error) {
 	return unix.PidfdGetfd(pidfd, fd, 0)
 }
 
-// isSocket reports whether the descriptor is that of the socket which was sought: the process may have changed its descriptors.
+// isSocket reports whether a copied descriptor is one of the socket: the process may have changed
+// its descriptors meanwhile.
 func isSocket(fd int, inode uint64, a Address) bool {
 	var st unix.Stat_t
 	addr, err := unix.Getsockname(fd)
@@ -249,8 +252,8 @@ func addrPort(addr unix.Sockaddr) (netip.AddrPort, bool) {
 	return netip.AddrPort{}, false
 }
 
-// Adopt finds the workers that hold a socket which this process has got already, from the service manager. They are among
-// Workers then.
+// Adopt finds the workers that hold a socket which this process has received from the service
+// manager. Workers then includes them.
 func (f *Finder) Adopt(fd int, key string) {
 	a := Address{Key: key}
 	addr, err := unix.Getsockname(fd)
@@ -265,7 +268,7 @@ func (f *Finder) Adopt(fd int, key string) {
 	}
 	all := takeSnapshot()
 	for p := all[os.Getppid()]; p != nil; p = all[p.parent] {
-		p.sockets = nil // the service manager holds the socket for us
+		p.sockets = nil // the service manager may hold the socket
 	}
 	for _, p := range all {
 		if !p.holds(st.Ino) || all.top(p, st.Ino, f.names) != p {
@@ -277,8 +280,9 @@ func (f *Finder) Adopt(fd int, key string) {
 	}
 }
 
-// AdoptNamed finds the workers that the status file names and that hold none of the sockets, or no longer. They are among Workers
-// then. If any of those that it names still has a superdaemon, none is taken.
+// AdoptNamed finds the workers that are named by the status file and hold none of the sockets.
+// Workers then includes them. If any process that the file names still has a superdaemon, it adds
+// none.
 func (f *Finder) AdoptNamed() {
 	if len(f.status.generations) == 0 {
 		return
@@ -302,7 +306,8 @@ func (f *Finder) AdoptNamed() {
 	f.keep(workers)
 }
 
-// adoptedByInit reports whether the parent of a process is gone, and the one that it has now is what adopts orphans.
+// adoptedByInit reports whether the parent of a process is gone, and its present parent is the
+// process that adopts orphans.
 func (all snapshot) adoptedByInit(p *process) bool {
 	parent := all[p.parent]
 	return parent == nil || (parent.pid == 1 || all.isAncestor(parent.pid)) && !parent.isSuperdaemon()
@@ -329,7 +334,7 @@ func closeAll(workers []Worker) {
 	}
 }
 
-// Close lets go of the workers that were found.
+// Close closes the pidfds of the workers that were found.
 func (f *Finder) Close() { closeAll(f.Workers()) }
 
 // Signal sends a signal to the process.
@@ -337,11 +342,13 @@ func (p Process) Signal(sig syscall.Signal) error {
 	return unix.PidfdSendSignal(p.Descriptor, sig, nil, 0)
 }
 
-// stopMark is the limit of file locks that MarkStopSent sets. Linux has not enforced that limit since 2.4.25.
+// stopMark is the limit of file locks that MarkStopSent sets. Linux has not enforced that limit
+// since 2.4.25.
 const stopMark = 'S'<<24 | 'T'<<16 | 'O'<<8 | 'P'
 
-// MarkStopSent records, in the worker itself, that it was sent a signal to stop: should this superdaemon be killed, the next one
-// does not send it another one, which makes many servers drop their clients. It is recorded if the system allows.
+// MarkStopSent records in the worker itself, if the system allows, that a signal to stop was sent
+// to it. If this superdaemon is killed, the next one does not send another one, which would make
+// many servers drop their clients.
 func MarkStopSent(pid int) {
 	var limit unix.Rlimit
 	if unix.Prlimit(pid, unix.RLIMIT_LOCKS, nil, &limit) == nil {
@@ -355,7 +362,7 @@ func stopSent(pid int) bool {
 	return unix.Prlimit(pid, unix.RLIMIT_LOCKS, nil, &limit) == nil && limit.Cur == stopMark
 }
 
-// Open returns the process that has this number now.
+// Open returns the process that has this pid now.
 func Open(pid int) (Process, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	return Process{PID: pid, Descriptor: fd}, os.NewSyscallError("pidfd_open", err)

@@ -17,8 +17,8 @@ import (
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-// bind listens, and returns the descriptor for a worker to inherit and the address. The descriptor is closed by the caller, so that
-// workers alone hold the socket.
+// bind returns a listening socket for a worker to inherit, and its address. The caller has to close
+// the socket, so that only workers hold it.
 func bind(t *testing.T, network, at string) (*os.File, Address) {
 	t.Helper()
 	var file *os.File
@@ -75,11 +75,11 @@ func hold(t *testing.T, file *os.File, env []string, program ...string) *exec.Cm
 	return cmd
 }
 
-func given(a Address, generation int) []string {
+func workerEnv(a Address, generation int) []string {
 	return []string{"SERVER_STARTER_PORT=" + a.Key + "=3", fmt.Sprint("SERVER_STARTER_GENERATION=", generation)}
 }
 
-// take takes the socket over and closes what it got.
+// take takes the socket over and closes it, and returns the workers.
 func take(t *testing.T, f *Finder, a Address) ([]Worker, error) {
 	t.Helper()
 	got, err := f.Take(a)
@@ -102,8 +102,8 @@ func TestTake(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			file, a := bind(t, at[0], at[1])
-			second := hold(t, file, given(a, 2), "sleep", "1000")
-			first := hold(t, file, given(a, 1), "sleep", "1000")
+			second := hold(t, file, workerEnv(a, 2), "sleep", "1000")
+			first := hold(t, file, workerEnv(a, 1), "sleep", "1000")
 			var want unix.Stat_t
 			if err := unix.Fstat(int(file.Fd()), &want); err != nil {
 				t.Fatal(err)
@@ -119,7 +119,7 @@ func TestTake(t *testing.T) {
 			defer unix.Close(got.FD)
 			var st unix.Stat_t
 			if err := unix.Fstat(got.FD, &st); err != nil || st.Ino != want.Ino {
-				t.Errorf("got another socket: %v, %v", st.Ino, err)
+				t.Errorf("copied another socket: %v, %v", st.Ino, err)
 			}
 			if flags, err := unix.FcntlInt(uintptr(got.FD), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
 				t.Errorf("children inherit it: %#x, %v", flags, err)
@@ -134,19 +134,19 @@ func TestTake(t *testing.T) {
 	}
 }
 
-// TestTop: the children of a worker are its own business.
+// TestTop checks that the children of a worker do not count as workers.
 func TestTop(t *testing.T) {
 	t.Parallel()
 	file, a := bind(t, "tcp4", "127.0.0.1:0")
 	defer file.Close()
-	worker := hold(t, file, given(a, 7), "sh", "-c", "sleep 1000 & echo $! >&2; wait")
+	worker := hold(t, file, workerEnv(a, 7), "sh", "-c", "sleep 1000 & echo $! >&2; wait")
 	workers, err := take(t, NewFinder(""), a)
 	if err != nil || len(workers) != 1 || workers[0].PID != worker.Process.Pid || workers[0].Generation != 7 {
 		t.Errorf("%+v, %v", workers, err)
 	}
 }
 
-// TestNone: nothing is taken if any process that holds the socket is not a worker.
+// TestNone checks that the socket is not taken if any process that holds it is not a worker.
 func TestNone(t *testing.T) {
 	t.Parallel()
 	superdaemon := filepath.Join(t.TempDir(), "start_server")
@@ -154,15 +154,15 @@ func TestNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, start := range map[string]func(t *testing.T, file *os.File, a Address){
-		"nobody holds it": func(*testing.T, *os.File, Address) {},
-		"a stranger":      func(t *testing.T, file *os.File, _ Address) { hold(t, file, nil, "sleep", "1000") },
-		"a worker at another one": func(t *testing.T, file *os.File, _ Address) {
-			hold(t, file, given(PathAddress("/x"), 1), "sleep", "1000")
+		"no holder":       func(*testing.T, *os.File, Address) {},
+		"another process": func(t *testing.T, file *os.File, _ Address) { hold(t, file, nil, "sleep", "1000") },
+		"a worker of another address": func(t *testing.T, file *os.File, _ Address) {
+			hold(t, file, workerEnv(PathAddress("/x"), 1), "sleep", "1000")
 		},
-		"a superdaemon":        func(t *testing.T, file *os.File, a Address) { hold(t, file, given(a, 1), superdaemon) },
-		"one that only claims": func(t *testing.T, _ *os.File, a Address) { hold(t, nil, given(a, 1), "sleep", "1000") },
-		"a worker and a stranger": func(t *testing.T, file *os.File, a Address) {
-			hold(t, file, given(a, 1), "sleep", "1000")
+		"a superdaemon":               func(t *testing.T, file *os.File, a Address) { hold(t, file, workerEnv(a, 1), superdaemon) },
+		"a worker without the socket": func(t *testing.T, _ *os.File, a Address) { hold(t, nil, workerEnv(a, 1), "sleep", "1000") },
+		"a worker and another process": func(t *testing.T, file *os.File, a Address) {
+			hold(t, file, workerEnv(a, 1), "sleep", "1000")
 			hold(t, file, nil, "sleep", "1000")
 		},
 		"a worker and its superdaemon": func(t *testing.T, file *os.File, a Address) {
@@ -181,13 +181,13 @@ func TestNone(t *testing.T) {
 	}
 }
 
-// TestUnixFile: a socket is known by its file, whatever its name is.
+// TestUnixFile checks that a unix socket is found by its file, not by its name.
 func TestUnixFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "s")
 	old, a := bind(t, "unix", path)
-	hold(t, old, given(a, 1), "sleep", "1000")
+	hold(t, old, workerEnv(a, 1), "sleep", "1000")
 	old.Close()
 	if err := os.Rename(path, path+".old"); err != nil {
 		t.Fatal(err)
@@ -196,7 +196,7 @@ func TestUnixFile(t *testing.T) {
 		t.Errorf("taken without a file: %v", err)
 	}
 	file, _ := bind(t, "unix", path)
-	worker := hold(t, file, given(PathAddress("s"), 2), "sleep", "1000")
+	worker := hold(t, file, workerEnv(PathAddress("s"), 2), "sleep", "1000")
 	file.Close()
 	workers, err := take(t, NewFinder(""), a)
 	if err != nil || len(workers) != 1 || workers[0].PID != worker.Process.Pid {
@@ -204,13 +204,14 @@ func TestUnixFile(t *testing.T) {
 	}
 }
 
-// TestStatusFile: it names workers that have overwritten their environment, and those that hold no socket any more.
+// TestStatusFile checks that workers are found by the status file if they have overwritten their
+// environment, or hold no socket any more.
 func TestStatusFile(t *testing.T) {
 	t.Parallel()
 	file, a := bind(t, "tcp4", "127.0.0.1:0")
 	titled := hold(t, file, nil, "env", "-i", "sleep", "1000")
-	draining := hold(t, nil, given(a, 4), "sleep", "1000")
-	other := hold(t, nil, []string{"SERVER_STARTER_GENERATION=9"}, "sleep", "1000") // has the number of a worker that died
+	draining := hold(t, nil, workerEnv(a, 4), "sleep", "1000")
+	other := hold(t, nil, []string{"SERVER_STARTER_GENERATION=9"}, "sleep", "1000") // has the pid of a worker that died
 	file.Close()
 	for _, cmd := range []*exec.Cmd{titled, draining, other} {
 		waitExecuted(t, cmd.Process.Pid)
@@ -234,7 +235,7 @@ func TestStatusFile(t *testing.T) {
 	}
 }
 
-// waitExecuted waits until env(1) has become sleep(1).
+// waitExecuted waits until the process executes sleep(1).
 func waitExecuted(t *testing.T, pid int) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
@@ -245,8 +246,9 @@ func waitExecuted(t *testing.T, pid int) {
 	t.Fatalf("%d does not run sleep", pid)
 }
 
-// TestReusedNumber: a process that was started after the status file was written is not the one that it names.
-func TestReusedNumber(t *testing.T) {
+// TestReusedPID checks that a process which is younger than the status file is not the one it
+// names.
+func TestReusedPID(t *testing.T) {
 	t.Parallel()
 	p := hold(t, nil, nil, "sleep", "1000").Process.Pid
 	file := filepath.Join(t.TempDir(), "status")
@@ -263,12 +265,12 @@ func TestReusedNumber(t *testing.T) {
 	}
 }
 
-// TestDying: a superdaemon that was just killed is waited for.
+// TestDying checks that Take waits for the end of a superdaemon that is being killed.
 func TestDying(t *testing.T) {
 	t.Parallel()
 	file, a := bind(t, "tcp4", "127.0.0.1:0")
 	superdaemon := hold(t, file, nil, "sleep", "1000")
-	worker := hold(t, file, given(a, 1), "sleep", "1000")
+	worker := hold(t, file, workerEnv(a, 1), "sleep", "1000")
 	file.Close()
 	time.AfterFunc(100*time.Millisecond, func() { superdaemon.Process.Kill() })
 	workers, err := take(t, NewFinder(""), a)
@@ -277,7 +279,7 @@ func TestDying(t *testing.T) {
 	}
 }
 
-// TestWatch: the end of a process is seen, and no other.
+// TestWatch checks that Watch reports the end of the process.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	cmd := hold(t, nil, nil, "sleep", "1000")
@@ -289,13 +291,13 @@ func TestWatch(t *testing.T) {
 	ended := make(chan bool, 1)
 	closeDescriptor := p.Watch(func() { ended <- p.Exited() })
 	if p.Exited() {
-		t.Error("it has ended before it was killed")
+		t.Error("Exited before the process was killed")
 	}
 	if err := p.Signal(unix.SIGTERM); err != nil {
 		t.Error(err)
 	}
 	if !<-ended {
-		t.Error("it has not ended")
+		t.Error("not Exited when its end is reported")
 	}
 	closeDescriptor()
 }
@@ -333,7 +335,7 @@ func FuzzParseDiag(f *testing.F) {
 	})
 }
 
-// TestForbidden: the message says what is missing.
+// TestForbidden checks that the error names what is missing.
 func TestForbidden(t *testing.T) {
 	t.Parallel()
 	for want, err := range map[string]*ForbiddenError{
@@ -347,7 +349,7 @@ func TestForbidden(t *testing.T) {
 	}
 }
 
-// TestTables: a kernel without sock_diag(7) has the same in /proc/net.
+// TestTables checks that /proc/net, for kernels without sock_diag(7), has the same sockets.
 func TestTables(t *testing.T) {
 	t.Parallel()
 	for _, network := range []string{"tcp4", "tcp6"} {

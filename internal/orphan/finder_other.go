@@ -7,25 +7,25 @@ import (
 	"syscall"
 )
 
-// Take finds nothing: no other system has pidfd_getfd(2).
+// Take returns an error: only Linux has pidfd_getfd(2).
 func (f *Finder) Take(Address) (Taken, error) {
 	return Taken{}, &ForbiddenError{Err: errors.ErrUnsupported}
 }
 
-// Adopt finds nothing.
+// Adopt finds no workers.
 func (f *Finder) Adopt(int, string) {}
 
-// AdoptNamed finds nothing.
+// AdoptNamed finds no workers.
 func (f *Finder) AdoptNamed() {}
 
-// Close has nothing to close.
+// Close does nothing.
 func (f *Finder) Close() {}
 
-// Signal is never called: no process is found.
+// Signal returns an error. It is never called, since no process is found.
 func (p Process) Signal(syscall.Signal) error { return errors.ErrUnsupported }
 
-// MarkStopSent does nothing: no worker is taken over from a superdaemon that is killed.
+// MarkStopSent does nothing: no worker is taken over from a superdaemon that was killed.
 func MarkStopSent(int) {}
 
-// Open is for Linux.
+// Open returns an error: only Linux has pidfd_open(2).
 func Open(int) (Process, error) { return Process{}, errors.ErrUnsupported }

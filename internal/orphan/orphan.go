@@ -1,10 +1,12 @@
-// Package orphan finds the workers that a superdaemon left behind when it was killed, and takes their sockets over.
+// Package orphan finds the workers that a superdaemon left behind when it was killed, and takes
+// over their sockets.
 //
-// A socket is found by its address (/proc/net, sock_diag(7)), the processes that hold it by their descriptors (/proc/PID/fd). A
-// worker is the topmost of these in its process tree, if a start_server gave it the socket: SERVER_STARTER_PORT in its
-// environment names the address, or the status file names the process. If any other process holds the socket (a superdaemon
-// that is running, for example), nothing is taken. The descriptor is copied by pidfd_getfd(2), Linux 5.6: it is the same open
-// file description, with the same queue.
+// It finds a socket by its address (/proc/net, sock_diag(7)), and the processes that hold it by
+// their descriptors (/proc/PID/fd). A worker is the topmost of these in its process tree, if a
+// start_server passed it the socket: SERVER_STARTER_PORT in its environment names the address, or
+// the status file names the process. If any other process holds the socket (a running superdaemon,
+// for example), it is not taken. The descriptor is copied by pidfd_getfd(2), Linux 5.6: the copy is
+// the same open file description, with the same queue.
 package orphan
 
 import (
@@ -14,10 +16,10 @@ import (
 	"slices"
 )
 
-// A Worker is a process that was started by a superdaemon which is gone.
+// A Worker is a process that was started by a superdaemon that is gone.
 type Worker struct {
 	Process
-	Generation int  // by the status file, else by SERVER_STARTER_GENERATION; 0 if neither says it
+	Generation int  // from the status file, else from SERVER_STARTER_GENERATION, else 0
 	StopSent   bool // see MarkStopSent
 }
 
@@ -27,22 +29,25 @@ type Taken struct {
 	From int // the pid of the process that it was copied from
 }
 
-// A Finder looks for workers and keeps those that it has found.
+// A Finder looks for workers and collects those that it finds.
 type Finder struct {
 	status  status
 	workers map[int]Worker
 }
 
-// NewFinder reads the status file that a superdaemon may have left. It is used only if it can be trusted: a regular file that
-// belongs to this user or root, and that no one else can write. "" is no file.
+// NewFinder returns a Finder that uses the status file which a superdaemon may have left, or none
+// if statusFile is "". The file is used only if it is a regular file that belongs to this user or
+// root, and that no other user can write.
 func NewFinder(statusFile string) *Finder {
 	return &Finder{status: readStatus(statusFile), workers: map[int]Worker{}}
 }
 
-// ErrNone means that no worker of a superdaemon that is gone holds the socket, or that another process holds it as well.
+// ErrNone means that no worker of a superdaemon that is gone holds the socket, or that another
+// process holds it as well.
 var ErrNone = errors.New("no worker of a start_server that is gone holds the socket")
 
-// A ForbiddenError means that a worker may hold the socket, and the kernel does not allow to take it over.
+// A ForbiddenError means that a worker may hold the socket, but the kernel does not allow taking it
+// over.
 type ForbiddenError struct {
 	PID int // of the worker; 0 if the kernel does not even show which process holds the socket
 	Err error
@@ -61,7 +66,8 @@ func (e *ForbiddenError) Error() string {
 
 func (e *ForbiddenError) Unwrap() error { return e.Err }
 
-// Workers returns what was found, oldest first, and forgets it: the descriptors are the caller's from now on.
+// Workers returns the workers found since the last call, oldest first. The caller has to close
+// their descriptors.
 func (f *Finder) Workers() []Worker {
 	var list []Worker
 	for _, w := range f.workers {

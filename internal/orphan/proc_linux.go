@@ -12,26 +12,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process is what /proc says about one.
+// A process is the description of a process in /proc.
 type process struct {
 	pid     int
 	parent  int
 	started uint64         // clock ticks after boot
 	exiting bool           // a zombie, or on its way to be one
-	hidden  bool           // its descriptors are not shown to us
+	hidden  bool           // its descriptors cannot be read
 	sockets map[uint64]int // its descriptors by the inode of the socket
 }
 
 // ticks is how many clock ticks there are in a second, on every Linux that Go runs on (USER_HZ).
 const ticks = 100
 
-// look reads the stat of a process; nil if it is gone.
+// look reads the stat file of a process. It returns nil if the process is gone.
 func look(pid int) *process {
 	text, err := os.ReadFile(procFile(pid, "stat"))
 	if err != nil {
 		return nil
 	}
-	// "PID (NAME) STATE PPID ...", and the name may hold anything (proc_pid_stat(5)).
+	// PID (NAME) STATE PPID ...; the name may hold any byte (proc_pid_stat(5)).
 	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	if len(f) < 20 {
 		return nil
@@ -45,7 +45,7 @@ func look(pid int) *process {
 	return p
 }
 
-// killed reports whether KILL was sent to the process and it has not come to an end yet.
+// killed reports whether KILL was sent to the process, which has not ended yet.
 func (p *process) killed() bool {
 	text, _ := os.ReadFile(procFile(p.pid, "status"))
 	for line := range strings.Lines(string(text)) {
@@ -62,7 +62,7 @@ func (p *process) killed() bool {
 
 func procFile(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
 
-// readSockets lists the sockets that the process holds.
+// readSockets reads which sockets the process holds.
 func (p *process) readSockets() {
 	p.sockets = map[uint64]int{}
 	dir, err := os.Open(procFile(p.pid, "fd"))
@@ -88,7 +88,7 @@ func (p *process) readSockets() {
 	}
 }
 
-// startedAt is when the process was started.
+// startedAt returns when the process was started.
 func (p *process) startedAt() time.Time {
 	return time.Now().Add(-p.age())
 }
@@ -101,7 +101,8 @@ func (p *process) age() time.Duration {
 	return time.Duration(now.Nano()) - time.Duration(p.started)*time.Second/ticks
 }
 
-// environ returns the values of two variables, and whether the environment is there at all: programs write their title over it.
+// environ returns the values of two variables, and whether the environment is intact: some programs
+// write their title over it.
 func (p *process) environ() (port string, generation int, intact bool) {
 	text, _ := os.ReadFile(procFile(p.pid, "environ"))
 	for word := range strings.SplitSeq(string(text), "\x00") {
@@ -119,8 +120,8 @@ func (p *process) environ() (port string, generation int, intact bool) {
 	return port, generation, intact
 }
 
-// isSuperdaemon reports whether the process runs a start_server: a program of that name, the script of an interpreter
-// included, or one that was started with the very arguments of this one.
+// isSuperdaemon reports whether the process runs a start_server: a program or a script of that
+// name, or a program that was started with the same arguments as this one.
 func (p *process) isSuperdaemon() bool {
 	text, _ := os.ReadFile(procFile(p.pid, "cmdline"))
 	args := strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
@@ -130,10 +131,10 @@ func (p *process) isSuperdaemon() bool {
 	return slices.ContainsFunc(args[:min(len(args), 2)], func(word string) bool { return path.Base(word) == "start_server" })
 }
 
-// A snapshot has every process by its pid.
+// A snapshot holds the processes of the system by pid.
 type snapshot map[int]*process
 
-// takeSnapshot looks at all processes but this one.
+// takeSnapshot reads /proc. It leaves out this process.
 func takeSnapshot() snapshot {
 	all := snapshot{}
 	dir, err := os.Open("/proc")
@@ -165,8 +166,8 @@ func (all snapshot) isAncestor(pid int) bool {
 	return false
 }
 
-// top returns the highest process that a superdaemon may have started: its parent neither holds the socket nor is named by the
-// status file.
+// top returns the process or the highest of its ancestors that a superdaemon may have started: the
+// parent of that one neither holds the socket nor is named by the status file.
 func (all snapshot) top(p *process, inode uint64, named func(*process) bool) *process {
 	for range len(all) {
 		parent := all[p.parent]
@@ -183,8 +184,9 @@ func (p *process) holds(inode uint64) bool {
 	return ok
 }
 
-// orphaned reports whether the parent of a process, which is not seen to hold the socket, cannot be a superdaemon. A parent whose
-// descriptors are hidden from this process may be one, unless it is what adopts orphans: process 1, or one above this process.
+// orphaned reports whether the parent of a process cannot be a superdaemon that holds the socket. A
+// parent whose descriptors are hidden may be one, unless it is a process that adopts orphans:
+// process 1, or an ancestor of this process.
 func (all snapshot) orphaned(p *process) bool {
 	parent := all[p.parent]
 	if parent == nil || !parent.hidden {

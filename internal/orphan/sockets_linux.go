@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inodes returns the sockets that are bound to the address: that listen, or receive datagrams from anyone.
+// inodes returns the inodes of the sockets bound to the address that are listening or, for UDP, not
+// connected.
 func (a Address) inodes() []uint64 {
 	if a.Path != "" {
 		return listeningAt(a.Path)
@@ -34,7 +35,7 @@ func (a Address) inodes() []uint64 {
 	return found
 }
 
-// listeners asks the kernel for the TCP sockets that listen at an address.
+// listeners returns the inodes of the TCP sockets that listen on an address, using sock_diag(7).
 func listeners(addr netip.AddrPort) (inodes []uint64, err error) {
 	const (
 		size        = 72 // of an inet_diag_msg
@@ -59,7 +60,7 @@ func listeners(addr netip.AddrPort) (inodes []uint64, err error) {
 	return inodes, err
 }
 
-// readTable reads one of the tables in /proc/net.
+// readTable returns the inodes of the sockets bound to an address, from a table in /proc/net.
 func readTable(table string, addr netip.AddrPort) []uint64 {
 	udp := table == "udp"
 	if addr.Addr().Is6() {
@@ -72,7 +73,8 @@ func readTable(table string, addr netip.AddrPort) []uint64 {
 	return bound(string(text), addr, udp)
 }
 
-// bound reads lines like "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1234 ..." (proc_net_tcp(5)).
+// bound reads lines like "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000
+// 0 0 1234 ..." (proc_net_tcp(5)).
 func bound(table string, addr netip.AddrPort, udp bool) (inodes []uint64) {
 	const listening = "0A"
 	want := hexAddress(addr)
@@ -88,7 +90,8 @@ func bound(table string, addr netip.AddrPort, udp bool) (inodes []uint64) {
 	return inodes
 }
 
-// hexAddress is an address as /proc/net has it: words of the network's bytes, printed as numbers of this machine.
+// hexAddress returns an address in the form of /proc/net: 32-bit words in network byte order,
+// printed as numbers of this machine.
 func hexAddress(addr netip.AddrPort) string {
 	var b strings.Builder
 	for word := range slices.Chunk(addr.Addr().AsSlice(), 4) {
@@ -98,8 +101,8 @@ func hexAddress(addr netip.AddrPort) string {
 	return b.String()
 }
 
-// listeningAt returns the socket that listens at a socket file. The name alone does not tell: it may be relative to any
-// directory, and the file may have been replaced.
+// listeningAt returns the inode of the socket that listens on a socket file. Its name alone does
+// not identify it: it may be relative to any directory, and the file may have been replaced.
 func listeningAt(file string) []uint64 {
 	var st unix.Stat_t
 	if unix.Lstat(file, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
@@ -118,7 +121,8 @@ func listeningAt(file string) []uint64 {
 	return found
 }
 
-// listeningByName is for a kernel without unix_diag: an absolute path that only one socket has.
+// listeningByName is listeningAt for a kernel without unix_diag: it finds the socket by an absolute
+// path that no other socket has.
 func listeningByName(file string) []uint64 {
 	const listens = 1 << 16
 	text, err := os.ReadFile("/proc/net/unix")
@@ -144,14 +148,14 @@ func listeningByName(file string) []uint64 {
 	return found
 }
 
-// A unixListener is a unix socket that listens at a file.
+// A unixListener is a unix socket that listens on a file.
 type unixListener struct {
 	inode uint32 // of the socket
 	file  uint32 // inode of the file, its lower half
 	name  string // as it was bound
 }
 
-// unixListeners asks the kernel for every unix socket that listens, with its name and its file.
+// unixListeners returns the unix sockets that listen, using sock_diag(7).
 func unixListeners() (sockets []unixListener, err error) {
 	const (
 		showName = 1
@@ -171,7 +175,8 @@ func unixListeners() (sockets []unixListener, err error) {
 	return sockets, err
 }
 
-// parseDiag reads a unix_diag_msg and its attributes. Sockets without a file are left out.
+// parseDiag parses a unix_diag_msg and its attributes. It reports false for a socket without a
+// file.
 func parseDiag(b []byte) (s unixListener, ok bool) {
 	const (
 		header   = 16

@@ -9,13 +9,13 @@ import (
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-// status is what a superdaemon has left in its status file.
+// status is the content of a status file that a superdaemon has left.
 type status struct {
 	generations map[int]int // by pid
 	written     time.Time
 }
 
-// readStatus reads a file that can be trusted. It is empty otherwise.
+// readStatus reads the status file. It returns an empty status if the file cannot be trusted.
 func readStatus(file string) status {
 	s := status{generations: map[int]int{}}
 	info, err := os.Lstat(file)
@@ -33,7 +33,7 @@ func readStatus(file string) status {
 	return s
 }
 
-// trusted reports whether nobody but this user and root can have written the file.
+// trusted reports whether only this user and root can have written the file.
 func trusted(file string) bool {
 	var st unix.Stat_t
 	err := unix.Lstat(file, &st)
