@@ -319,7 +319,7 @@ func (c *grpcClient) close() {
 }
 
 func TestDNS(t *testing.T) {
-	d := start(t, "dns", []string{"u53", "53"}, "-addr="+address(53))
+	d := start(t, "dns", []string{"u5300", "5300"}, "-addr="+address(5300))
 	swapUnderLoad(t, d, kinds{
 		"UDP": func() client { return &dnsClient{network: "udp"} },
 		"TCP": func() client { return &dnsClient{network: "tcp"} },
@@ -331,7 +331,7 @@ type dnsClient struct{ network string }
 func (c *dnsClient) ask(ctx context.Context) error {
 	question := new(dns.Msg).SetQuestion("example.com.", dns.TypeA)
 	client := &dns.Client{Net: c.network, Timeout: patience}
-	reply, _, err := client.ExchangeContext(ctx, question, address(53))
+	reply, _, err := client.ExchangeContext(ctx, question, address(5300))
 	if err == nil && len(reply.Answer) != 1 {
 		err = fmt.Errorf("%d answers", len(reply.Answer))
 	}
