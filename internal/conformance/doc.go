@@ -1,4 +1,5 @@
-// Package conformance compares this start_server with the Perl original: the same scripts, the same traces, the same
-// servers under both. It consists of tests with the build tag conformance; `make conformance` runs them. They need root
-// and the Debian packages that main_test.go lists.
+// Package conformance compares this start_server with the Perl original: it runs the same scripts
+// and the same servers under both, and compares their traces. It consists of tests with the build
+// tag conformance; `make conformance` runs them. They need root and the Debian packages in
+// main_test.go.
 package conformance

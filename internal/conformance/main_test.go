@@ -13,14 +13,15 @@ import (
 	"testing"
 )
 
-// original and ours are directories with a start_server in each, and everything else that the scripts run.
-var original, ours string
+// original and tested are directories, each with a start_server (the Perl original, and the one
+// that is tested) and the other programs that the scripts run.
+var original, tested string
 
 var (
 	originalFlag = flag.String("original", "/usr/bin/start_server", "the Perl original")
 	onlyFlag     = flag.String("only", "*", "run only the scripts and traces that match this pattern")
-	tablesFlag   = flag.String("tables", "", "append the tables to this file, as go test hides what passes")
-	oursFlag     = flag.String("ours", "", "the start_server to test; empty: build it")
+	tablesFlag   = flag.String("tables", "", "append the tables to this file: go test does not print the log of a test that passes")
+	testedFlag   = flag.String("tested", "", "the start_server to test (default: built from this tree)")
 )
 
 // publish logs a table and appends it to the file of -tables.
@@ -80,7 +81,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// checkNeeds lists everything that is missing, and the command that installs it.
+// checkNeeds returns an error that lists everything that is missing, and the command that installs
+// it.
 func checkNeeds() error {
 	var missing []string
 	for _, n := range needs {
@@ -93,25 +95,25 @@ func checkNeeds() error {
 			strings.Join(missing, " "))
 	}
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("conformance: must run as root: the tests as PID 1 need unshare(1)")
+		return fmt.Errorf("conformance: requires root: the tests as PID 1 need unshare(1)")
 	}
 	return nil
 }
 
 func TestCheckNeeds(t *testing.T) {
 	defer func(all []need) { needs = all }(needs)
-	needs = append([]need{{"no-such-package", "/no/such/file"}, {"nor-this", "/no/such/file"}}, needs...)
-	want := "conformance: missing packages: no-such-package nor-this\n" +
-		"install them: apt-get install -y --no-install-recommends no-such-package nor-this"
+	needs = append([]need{{"no-such-package", "/no/such/file"}, {"nor-this-one", "/no/such/file"}}, needs...)
+	want := "conformance: missing packages: no-such-package nor-this-one\n" +
+		"install them: apt-get install -y --no-install-recommends no-such-package nor-this-one"
 	if err := checkNeeds(); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }
 
-// build fills dir/original and dir/ours.
+// build installs the programs in dir/original and dir/tested.
 func build(dir string) error {
-	original, ours = filepath.Join(dir, "original"), filepath.Join(dir, "ours")
-	for binDir, program := range map[string]string{original: *originalFlag, ours: *oursFlag} {
+	original, tested = filepath.Join(dir, "original"), filepath.Join(dir, "tested")
+	for binDir, program := range map[string]string{original: *originalFlag, tested: *testedFlag} {
 		args := []string{"build", "-o", binDir + "/", "../../testdata/worker", "../../testdata/hello", "../../testdata/hangfs"}
 		if program == "" {
 			args = append(args, "../../cmd/start_server")

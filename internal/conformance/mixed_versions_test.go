@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMixedVersions uses the commands of one with the superdaemons of the other, as during a migration.
+// TestMixedVersions uses --restart and --stop of one start_server with the superdaemon of the
+// other, as during a migration.
 func TestMixedVersions(t *testing.T) {
 	for _, mix := range []struct{ name, superdaemon, commands string }{
-		{"the original's --restart and --stop on ours", ours, original},
-		{"our --restart and --stop on the original", original, ours},
+		{"--restart and --stop of the original", tested, original},
+		{"--restart and --stop with a superdaemon of the original", original, tested},
 	} {
 		t.Run(mix.name, func(t *testing.T) {
 			t.Parallel()
@@ -29,8 +30,8 @@ func TestMixedVersions(t *testing.T) {
 			d.waitStatus(`\A1:\d+\n2:\d+\n\z`)
 			select {
 			case <-exited:
-				t.Error("--restart returned while the old worker was there")
-			case <-time.After(1500 * time.Millisecond): // it looks once a second
+				t.Error("--restart returned before the old worker had ended")
+			case <-time.After(1500 * time.Millisecond): // it checks once a second
 			}
 			run(t, d.command("touch", "leave"))
 			waitSuccess(t, exited, restart)
@@ -45,14 +46,15 @@ func TestMixedVersions(t *testing.T) {
 	}
 }
 
-// TestMigration puts one superdaemon in the place of the other, with the same unix path, pid file and status file. After
-// a KILL ours takes over the socket from the worker that is left, and the original makes a new one.
+// TestMigration replaces one superdaemon with the other, which gets the same unix path, pid file
+// and status file. After a KILL the tested one takes over the socket from the worker that is left,
+// and the original makes a new one.
 func TestMigration(t *testing.T) {
 	for _, m := range []struct{ name, before, after, signal string }{
-		{"the original is stopped and ours started", original, ours, "TERM"},
-		{"ours is stopped and the original started", ours, original, "TERM"},
-		{"the original was killed and ours started", original, ours, "KILL"},
-		{"ours was killed and the original started", ours, original, "KILL"},
+		{"from the original, which is stopped", original, tested, "TERM"},
+		{"to the original, after a stop", tested, original, "TERM"},
+		{"from the original, which is killed", original, tested, "KILL"},
+		{"to the original, after a kill", tested, original, "KILL"},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
@@ -63,7 +65,7 @@ func TestMigration(t *testing.T) {
 			before.signal(m.signal)
 			<-before.exited
 
-			takenOver := m.signal == "KILL" && m.after == ours
+			takenOver := m.signal == "KILL" && m.after == tested
 			generation := 1
 			if takenOver {
 				generation = 2
@@ -90,9 +92,10 @@ func TestMigration(t *testing.T) {
 	}
 }
 
-// TestPID1 runs ours as PID 1 of a namespace, as in a container: with orphans that exit and one that stays.
+// TestPID1 runs start_server as PID 1 of a namespace, as in a container, with orphans that exit and
+// one that keeps running.
 func TestPID1(t *testing.T) {
-	d := newSuperdaemon(t, ours, t.TempDir())
+	d := newSuperdaemon(t, tested, t.TempDir())
 	d.run("unshare", "--pid", "--fork", "--mount-proc", d.binDir+"/start_server", "--path=app.sock",
 		"--pid-file=pid", "--status-file=status", "--", "sh", "-c",
 		`(sleep 1000 &); (sh -c "exit 3" &); (sh -c "until [ -e go ]; do sleep 0.01; done" &); exec worker`)
@@ -140,7 +143,7 @@ func run(t *testing.T, cmd *exec.Cmd) {
 	waitSuccess(t, start(t, cmd), cmd)
 }
 
-// start starts a command; the channel is closed when it has exited.
+// start starts a command and returns a channel that is closed when it has exited.
 func start(t *testing.T, cmd *exec.Cmd) <-chan struct{} {
 	t.Helper()
 	if err := cmd.Start(); err != nil {

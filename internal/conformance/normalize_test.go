@@ -14,8 +14,9 @@ import (
 	"testing"
 )
 
-// trace returns what a script left in its directory, as lines by file. What cannot be equal is replaced: pids,
-// directories, the numbers of ports and of descriptors that were not requested.
+// trace returns the files that a script left in its directory, as lines by file. It replaces what
+// cannot be equal: pids, directories, the numbers of ports and of descriptors that were not
+// requested.
 func trace(t *testing.T, dir string) map[string][]string {
 	texts := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
@@ -34,7 +35,7 @@ func trace(t *testing.T, dir string) map[string][]string {
 	lines := map[string][]string{}
 	for name, text := range texts {
 		text = strings.ReplaceAll(text, dir, "$WORK")
-		text = strings.NewReplacer(original, "$BIN", ours, "$BIN").Replace(text)
+		text = strings.NewReplacer(original, "$BIN", tested, "$BIN").Replace(text)
 		text = renumber(text, texts[strings.TrimSuffix(name, ".env")+".fds"])
 		lines[name] = normalize(name, number.ReplaceAllStringFunc(text, func(pid string) string {
 			if n, ok := names[pid]; ok {
@@ -51,7 +52,8 @@ var (
 	started = regexp.MustCompile(`(?m)^(start|stop)_server \(pid:(\d+)\)|starting new worker (\d+)$`)
 )
 
-// nameProcesses names the pids in logs by kind and order of appearance: start_server-1, worker-2.
+// nameProcesses returns names for the pids in logs, made of their kind and order of appearance:
+// start_server-1, worker-2.
 func nameProcesses(texts map[string]string) map[string]string {
 	var logs []string
 	for name := range texts {
@@ -98,8 +100,9 @@ var (
 	anytime     = regexp.MustCompile(`^(old )?worker \S+ died, status:\d+$|^(out|err)$`)
 )
 
-// normalizeLog moves what workers print, and the exits of those that had been stopped, to the end, and sorts them: their
-// order is up to the workers, and the original logs an exit only when the start that is under way is over.
+// normalizeLog moves the output of workers, and the exits of those that were stopped, to the end
+// and sorts them: their order depends on the workers, and the original logs an exit only after a
+// start that is under way.
 func normalizeLog(lines []string) []string {
 	var ordered, others []string
 	for _, line := range lines {
@@ -128,8 +131,8 @@ var (
 	portsItem = regexp.MustCompile(`=(\d+)(;|$)`)
 )
 
-// renumber gives the sockets among the descriptors, from 3 up, the numbers 100, 101, ...: the original's begin at 4, as
-// Perl has its script open at 3.
+// renumber changes the numbers of the sockets among the descriptors, from 3 up, to 100, 101 and so
+// on: those of the original begin at 4, since Perl has its script open at 3.
 func renumber(text, descriptors string) string {
 	var fds []int
 	for _, m := range listed.FindAllStringSubmatch(descriptors, -1) {

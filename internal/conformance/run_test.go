@@ -22,7 +22,7 @@ import (
 type outcome struct {
 	passed bool
 	log    string // the output of testscript
-	dir    string // the script's directory, with what it left there
+	dir    string // the script's directory, with the files that it left
 }
 
 func (o outcome) String() string {
@@ -32,16 +32,16 @@ func (o outcome) String() string {
 	return "fail"
 }
 
-// slots bounds how many scripts run at once: they mostly wait.
+// slots limits how many scripts run at once. There may be many: they mostly wait.
 var slots = make(chan struct{}, 10)
 
-// runScripts runs the scripts in files with the programs in binDir, concurrently. Their commands wait no longer than
-// timeout. A script that fails is an outcome here and not a failed test: the caller decides.
+// runScripts runs the scripts in files with the programs in binDir, concurrently. Their commands
+// wait no longer than timeout. A script that fails does not fail the test: the caller decides.
 func runScripts(t *testing.T, files []string, binDir string, timeout time.Duration) map[string]outcome {
-	if len(files) == 0 { // testscript would look for a directory of them
+	if len(files) == 0 { // testscript would look for a directory of scripts
 		return map[string]outcome{}
 	}
-	root, err := os.MkdirTemp("/tmp", "s") // short: a unix socket's path has 107 bytes at most
+	root, err := os.MkdirTemp("/tmp", "s") // short: the path of a unix socket has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,8 +60,9 @@ func runScripts(t *testing.T, files []string, binDir string, timeout time.Durati
 	return r.outcomes
 }
 
-// runFailedAgain runs those once more that failed under the original, which sometimes misses a HUP: one that arrives
-// after it has looked for signals and before it waits for the exit of a child.
+// runFailedAgain runs the scripts again that failed under the original, which sometimes misses a
+// HUP: one that arrives after it has checked for signals and before it waits for the exit of a
+// child.
 func runFailedAgain(t *testing.T, files []string, outcomes map[string]outcome) {
 	var failed []string
 	for _, file := range files {
@@ -72,7 +73,7 @@ func runFailedAgain(t *testing.T, files []string, outcomes map[string]outcome) {
 	maps.Copy(outcomes, runScripts(t, failed, original, scriptTimeout))
 }
 
-// runner is the testscript.T that runs all scripts of a call of runScripts.
+// runner is the testscript.T of a call of runScripts. It runs the scripts.
 type runner struct {
 	scriptT
 	root     string
@@ -110,7 +111,7 @@ func (t *scriptT) FailNow()          { t.failed = true; runtime.Goexit() }
 func (t *scriptT) Parallel()         {}
 func (t *scriptT) Verbose() bool     { return false }
 
-// Skip fails: the conformance tests need everything that a script needs.
+// Skip fails: checkNeeds has checked for everything that a script needs.
 func (t *scriptT) Skip(args ...any) { t.Fatal(append([]any{"skipped:"}, args...)...) }
 
 func (t *scriptT) Run(string, func(testscript.T)) { panic("a script does not run scripts") }

@@ -20,8 +20,8 @@ const (
 	failureTimeout = 6 * time.Second // for scripts that are expected to fail
 )
 
-// TestScripts runs each script under both and prints which passed. Ours must pass them all, and the original those that
-// have no mark; what a mark asks for is in scripttest.Header.
+// TestScripts runs each script under both and prints which passed. The tested start_server must
+// pass all, and the original those without a mark; scripttest.Header describes the marks.
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/script/" + *onlyFlag + ".txtar")
 	if err != nil || len(files) == 0 {
@@ -41,26 +41,26 @@ func TestScripts(t *testing.T) {
 			different = append(different, file)
 		}
 	}
-	var originals, failures, oursOutcomes map[string]outcome
+	var originals, failures, outcomes map[string]outcome
 	var both sync.WaitGroup
 	both.Go(func() { originals = runScripts(t, same, original, scriptTimeout) })
 	both.Go(func() { failures = runScripts(t, different, original, failureTimeout) })
-	both.Go(func() { oursOutcomes = runScripts(t, files, ours, scriptTimeout) })
+	both.Go(func() { outcomes = runScripts(t, files, tested, scriptTimeout) })
 	both.Wait()
 	runFailedAgain(t, same, originals)
 	maps.Copy(originals, failures)
 	for _, file := range files {
 		n := name(file)
-		checkOutcomes(t, n, headers[n], originals[n], oursOutcomes[n])
+		checkOutcomes(t, n, headers[n], originals[n], outcomes[n])
 	}
-	publish(t, outcomeTable(files, headers, originals, oursOutcomes))
+	publish(t, outcomeTable(files, headers, originals, outcomes))
 }
 
 func name(file string) string { return strings.TrimSuffix(filepath.Base(file), ".txtar") }
 
-func checkOutcomes(t *testing.T, name string, h scripttest.Header, original, ours outcome) {
-	if !ours.passed {
-		t.Errorf("%s: ours fails:\n%s", name, ours.log)
+func checkOutcomes(t *testing.T, name string, h scripttest.Header, original, tested outcome) {
+	if !tested.passed {
+		t.Errorf("%s: start_server fails:\n%s", name, tested.log)
 	}
 	switch {
 	case h.Differs != "" && original.passed:
@@ -72,14 +72,14 @@ func checkOutcomes(t *testing.T, name string, h scripttest.Header, original, our
 	}
 }
 
-func outcomeTable(files []string, headers map[string]scripttest.Header, originals, ours map[string]outcome) string {
+func outcomeTable(files []string, headers map[string]scripttest.Header, originals, outcomes map[string]outcome) string {
 	var b strings.Builder
-	row := func(cells ...any) { fmt.Fprintf(&b, "%-32v %-9v %-5v %v\n", cells...) }
-	row("script", "original", "ours", "")
+	row := func(cells ...any) { fmt.Fprintf(&b, "%-32v %-9v %-13v %v\n", cells...) }
+	row("script", "original", "start_server", "")
 	slices.Sort(files)
 	for _, file := range files {
 		n := name(file)
-		row(n, originals[n], ours[n], mark(headers[n]))
+		row(n, originals[n], outcomes[n], mark(headers[n]))
 	}
 	return b.String()
 }

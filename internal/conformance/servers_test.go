@@ -19,14 +19,14 @@ import (
 	"github.com/start-server/start-server/internal/load"
 )
 
-// server is a program that people run under start_server.
+// server is a program that is in use under start_server.
 type server struct {
 	name     string
-	options  []string // of start_server, of both
-	ours     []string // and of ours alone: the original has nothing of the kind
-	program  []string // SERVERS stands for the directory with their files, DIR for the one of this run
-	ports    int      // 1, or 2 for one that listens twice
-	lossless bool     // it must not lose a request under ours
+	options  []string // of start_server
+	beyond   []string // more options, which the original lacks
+	program  []string // SERVERS stands for the directory with their files, DIR for that of this run
+	ports    int      // how many it listens on, 1 if 0
+	lossless bool     // it must not lose a request under the tested start_server
 }
 
 var servers = []server{
@@ -35,7 +35,7 @@ var servers = []server{
 		program: words("starman --workers=3 SERVERS/app.psgi")},
 	{name: "h2o", program: words("h2o -c DIR/h2o.conf"), ports: 2, lossless: true},
 	{name: "Net::Server::SS::PreFork", program: words("perl SERVERS/prefork.pl")},
-	{name: "gunicorn", ours: words("--socket-activation"),
+	{name: "gunicorn", beyond: words("--socket-activation"),
 		program: words("gunicorn --workers=2 --chdir=SERVERS app:app")},
 	{name: "Go, listener/graceful", program: words("hello"), lossless: true},
 	{name: "Python", program: words("/usr/bin/python3 SERVERS/worker.py")},
@@ -48,11 +48,11 @@ const (
 	clients = 3 // for each port
 )
 
-// TestServers takes each server through ten HUPs under load, under both, and counts the lost requests.
+// TestServers sends ten HUPs to each server under load, under both, and counts the lost requests.
 //
-// The rule: a server that finishes what it has accepted loses none under ours. The others lose some by themselves when
-// they stop, more or fewer from run to run; ours may exceed the original by what chance explains, three times the
-// square root of the greater number.
+// A server that finishes the requests it has accepted must lose none under the tested start_server.
+// Others lose some when they stop, and not the same number in each run. They may lose more than
+// under the original by what chance explains, three times the square root of the greater number.
 func TestServers(t *testing.T) {
 	t.Cleanup(func() { publish(t, lossTable()) })
 	slot := make(chan struct{}, 3)
@@ -68,12 +68,12 @@ func TestServers(t *testing.T) {
 	})
 }
 
-// lost has a line for each server.
+// lost holds a line of the table for each server.
 var lost sync.Map
 
 func lossTable() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-26s %-24s %s\n", "lost of sent, 10 HUPs", "original", "ours")
+	fmt.Fprintf(&b, "%-26s %-24s %s\n", "lost of sent, 10 HUPs", "original", "start_server")
 	for _, s := range servers {
 		if row, ok := lost.Load(s.name); ok {
 			b.WriteString(row.(string))
@@ -83,35 +83,36 @@ func lossTable() string {
 }
 
 func (s server) test(t *testing.T) {
-	var originalResult, oursResult load.Result
+	var originalResult, result load.Result
 	var both sync.WaitGroup
-	if s.ours == nil {
+	if s.beyond == nil {
 		both.Go(func() { originalResult = s.swap(t, original) })
 	}
-	both.Go(func() { oursResult = s.swap(t, ours) })
+	both.Go(func() { result = s.swap(t, tested) })
 	both.Wait()
 	column := func(r load.Result) string { return fmt.Sprintf("%d of %d", r.Lost, r.Sent) }
 	left := column(originalResult)
-	if s.ours != nil {
+	if s.beyond != nil {
 		left = "not possible"
 	}
-	lost.Store(s.name, fmt.Sprintf("%-26s %-24s %s\n", s.name, left, column(oursResult)))
-	chance := 3 * int(math.Ceil(math.Sqrt(float64(max(oursResult.Lost, originalResult.Lost)))))
+	lost.Store(s.name, fmt.Sprintf("%-26s %-24s %s\n", s.name, left, column(result)))
+	chance := 3 * int(math.Ceil(math.Sqrt(float64(max(result.Lost, originalResult.Lost)))))
 	switch {
-	case s.lossless && oursResult.Lost > 0:
-		t.Errorf("lost %s: %v", column(oursResult), oursResult.Errors)
-	case s.ours == nil && oursResult.Lost > originalResult.Lost+chance:
-		t.Errorf("lost %s: %v; under the original %s: %v", column(oursResult), oursResult.Errors, left, originalResult.Errors)
+	case s.lossless && result.Lost > 0:
+		t.Errorf("lost %s: %v", column(result), result.Errors)
+	case s.beyond == nil && result.Lost > originalResult.Lost+chance:
+		t.Errorf("lost %s: %v; under the original %s: %v", column(result), result.Errors, left, originalResult.Errors)
 	}
 }
 
-// swap runs the server under the start_server in binDir, through all swaps, and returns what its clients saw.
+// swap runs the server under the start_server in binDir, sends the HUPs, and returns the result of
+// its clients.
 func (s server) swap(t *testing.T, binDir string) load.Result {
 	dir := t.TempDir()
 	ports := make([]string, max(s.ports, 1))
 	args := append([]string{}, s.options...)
-	if binDir == ours {
-		args = append(args, s.ours...)
+	if binDir == tested {
+		args = append(args, s.beyond...)
 	}
 	for i := range ports {
 		ports[i] = freePort(t)
@@ -141,7 +142,7 @@ func (s server) swap(t *testing.T, binDir string) load.Result {
 	return total
 }
 
-// command fills in what is different from run to run.
+// command returns the command line of the server, with the directories and ports of this run.
 func (s server) command(t *testing.T, dir string, ports []string) []string {
 	files, err := filepath.Abs("testdata/servers")
 	if err != nil {
@@ -167,8 +168,8 @@ func (s server) command(t *testing.T, dir string, ports []string) []string {
 	return command
 }
 
-// freePort returns an unused TCP port: h2o must know its number beforehand. It is below those that the system gives to
-// the clients of the other tests.
+// freePort returns an unused TCP port, since h2o must know the number beforehand. It is below those
+// that the system chooses for the clients of other tests.
 func freePort(t *testing.T) string {
 	for range 100 {
 		port := strconv.Itoa(10000 + rand.IntN(20000))

@@ -18,11 +18,11 @@ import (
 	"github.com/start-server/start-server/internal/load"
 )
 
-// timeout is how long a test waits for anything.
+// timeout is how long a test waits for a condition.
 const timeout = 30 * time.Second
 
-// superdaemon is a start_server, ours or the original, that runs in a directory of its own with the files pid, status
-// and log there.
+// superdaemon is a start_server, the original or the tested one, that runs in a directory with its
+// pid file, status file and log.
 type superdaemon struct {
 	t      *testing.T
 	binDir string
@@ -62,7 +62,7 @@ func (d *superdaemon) run(args ...string) {
 	d.t.Cleanup(func() { unix.Kill(-cmd.Process.Pid, unix.SIGKILL) })
 }
 
-// command runs in the directory, with the programs beside start_server in PATH.
+// command returns a command to run in the directory, with the programs beside start_server in PATH.
 func (d *superdaemon) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = d.dir
@@ -107,7 +107,7 @@ func (d *superdaemon) waitMatch(name, pattern string) {
 	d.until(func() bool { return wanted.MatchString(d.read(name)) }, name+" matches "+pattern)
 }
 
-// waitAnswer waits until the TCP address answers: a server may take longer than the interval.
+// waitAnswer waits until a server answers at the TCP address: it may take longer than the interval.
 func (d *superdaemon) waitAnswer(address string) {
 	d.until(func() bool {
 		ctx, stop := context.WithCancel(context.Background())

@@ -17,10 +17,10 @@ import (
 	"github.com/start-server/start-server/internal/load"
 )
 
-// takeover is a way to lose a superdaemon and come back, under load.
+// takeover is a way to kill a superdaemon under load and start it again.
 type takeover struct {
 	name    string
-	from    *string // the first superdaemon; the later ones are ours
+	from    *string // the first superdaemon; the later ones are the tested one
 	network string
 	program []string
 	midSwap bool // the superdaemon is killed while a new worker is starting
@@ -28,26 +28,26 @@ type takeover struct {
 }
 
 var takeovers = []takeover{
-	{name: "TCP", from: &ours, network: "tcp", program: words("hello")},
-	{name: "unix", from: &ours, network: "unix", program: words("hello")},
-	{name: "UDP", from: &ours, network: "udp", program: words("/usr/bin/python3 SERVERS/udp.py")},
-	{name: "TCP, from Perl's", from: &original, network: "tcp", program: words("hello")},
-	{name: "unix, from Perl's", from: &original, network: "unix", program: words("hello")},
-	{name: "TCP, Starlet, from Perl's", from: &original, network: "tcp",
+	{name: "TCP", from: &tested, network: "tcp", program: words("hello")},
+	{name: "unix", from: &tested, network: "unix", program: words("hello")},
+	{name: "UDP", from: &tested, network: "udp", program: words("/usr/bin/python3 SERVERS/udp.py")},
+	{name: "TCP, from the original", from: &original, network: "tcp", program: words("hello")},
+	{name: "unix, from the original", from: &original, network: "unix", program: words("hello")},
+	{name: "TCP, Starlet, from the original", from: &original, network: "tcp",
 		program: words("plackup -s Starlet --max-workers=3 SERVERS/app.psgi")},
-	{name: "TCP, in the middle of a swap", from: &ours, network: "tcp", program: words("hello"), midSwap: true},
-	{name: "unix, in the middle of a swap", from: &ours, network: "unix", program: words("hello"), midSwap: true},
-	{name: "TCP, with a broken program", from: &ours, network: "tcp", program: words("sh app"), broken: true},
+	{name: "TCP, in the middle of a swap", from: &tested, network: "tcp", program: words("hello"), midSwap: true},
+	{name: "unix, in the middle of a swap", from: &tested, network: "unix", program: words("hello"), midSwap: true},
+	{name: "TCP, with a broken program", from: &tested, network: "tcp", program: words("sh app"), broken: true},
 }
 
-const lives = 10 // of superdaemons that are killed
+const kills = 10
 
-// TestTakeover kills the superdaemon under load, over and over, and starts it again with the same options: no request is lost, and
-// one worker is left.
+// TestTakeover kills the superdaemon under load, again and again, and starts it with the same
+// options: no request is lost, and one worker is left.
 func TestTakeover(t *testing.T) {
 	rows := make([]string, len(takeovers))
 	t.Cleanup(func() {
-		publish(t, fmt.Sprintf("%-30s %-16s %s\n%s", "kill -9 and start, 10 times", "lost of sent", "from start to adopted, ms", strings.Join(rows, "")))
+		publish(t, fmt.Sprintf("%-32s %-16s %s\n%s", "kill -9 and start, 10 times", "lost of sent", "from start to adopted, ms", strings.Join(rows, "")))
 	})
 	slot := make(chan struct{}, 2)
 	t.Run("under load", func(t *testing.T) {
@@ -57,7 +57,7 @@ func TestTakeover(t *testing.T) {
 				slot <- struct{}{}
 				defer func() { <-slot }()
 				sent, lost, gaps := s.run(t)
-				rows[i] = fmt.Sprintf("%-30s %-16s %s\n", s.name, fmt.Sprintf("%d of %d", lost, sent), gaps)
+				rows[i] = fmt.Sprintf("%-32s %-16s %s\n", s.name, fmt.Sprintf("%d of %d", lost, sent), gaps)
 				if lost > 0 || sent < 100 {
 					t.Errorf("lost %d of %d", lost, sent)
 				}
@@ -86,7 +86,7 @@ func (s takeover) run(t *testing.T) (sent, lost int, gaps string) {
 		}
 	}()
 	var all []string
-	for range lives {
+	for range kills {
 		if s.midSwap {
 			d.signal("HUP")
 			d.waitMatch("log", `received HUP(?s:.*)starting new worker`)
@@ -96,7 +96,7 @@ func (s takeover) run(t *testing.T) (sent, lost int, gaps string) {
 		if s.broken {
 			writeFile(t, dir+"/app", "exit 1\n")
 		}
-		d = newSuperdaemon(t, ours, dir)
+		d = newSuperdaemon(t, tested, dir)
 		began := time.Now()
 		d.start(command...)
 		d.waitMatch("log", `is an old worker from now on`)
@@ -128,7 +128,7 @@ func (s takeover) address(t *testing.T, dir string) (args []string, address stri
 	}
 }
 
-// kill kills the superdaemon, and only that.
+// kill kills the superdaemon, not its workers.
 func (d *superdaemon) kill() {
 	if err := d.cmd.Process.Kill(); err != nil {
 		d.t.Error(err)
@@ -148,7 +148,7 @@ func writeFile(t *testing.T, file, text string) {
 	}
 }
 
-// queries sends numbered datagrams, as a resolver does: from a socket of its own each, and each sent once.
+// queries sends numbered datagrams as a resolver does, each once and from a socket of its own.
 func queries(ctx context.Context, address string) (result load.Result) {
 	for ctx.Err() == nil {
 		result.Sent++
@@ -176,7 +176,7 @@ func query(address string, number uint64) error {
 	var answer [16]byte
 	n, err := c.Read(answer[:])
 	if err == nil && (n != 8 || binary.BigEndian.Uint64(answer[:]) != number) {
-		return fmt.Errorf("another answer")
+		return fmt.Errorf("answer to another query")
 	}
 	return err
 }

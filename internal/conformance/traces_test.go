@@ -15,15 +15,16 @@ import (
 	"github.com/start-server/start-server/internal/scripttest"
 )
 
-// TestTraces runs each scenario under both at once and compares what is left behind, line by line: the log, the
-// workers' environments, descriptors and signals in order, the status file at several moments, exit statuses. Without a
-// mark there must be no difference; what a mark asks for is in scripttest.Header.
+// TestTraces runs each scenario under both and compares the files that they leave, line by line:
+// the log, the environments, descriptors and signals of the workers, the status file at several
+// moments, exit statuses. Without a mark there must be no difference; scripttest.Header describes
+// the marks.
 func TestTraces(t *testing.T) {
 	files := scenarios(t)
-	var originals, oursOutcomes map[string]outcome
+	var originals, outcomes map[string]outcome
 	var both sync.WaitGroup
 	both.Go(func() { originals = runScripts(t, files, original, scriptTimeout) })
-	both.Go(func() { oursOutcomes = runScripts(t, files, ours, scriptTimeout) })
+	both.Go(func() { outcomes = runScripts(t, files, tested, scriptTimeout) })
 	both.Wait()
 	runFailedAgain(t, files, originals)
 	for _, file := range files {
@@ -33,30 +34,30 @@ func TestTraces(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Run(name, func(t *testing.T) {
-			compareTraces(t, originals[name], oursOutcomes[name], h)
+			compareTraces(t, originals[name], outcomes[name], h)
 		})
 	}
 }
 
-func compareTraces(t *testing.T, original, ours outcome, h scripttest.Header) {
+func compareTraces(t *testing.T, original, tested outcome, h scripttest.Header) {
 	if !original.passed {
 		t.Errorf("the original fails:\n%s", original.log)
 	}
-	if !ours.passed {
-		t.Errorf("ours fails:\n%s", ours.log)
+	if !tested.passed {
+		t.Errorf("start_server fails:\n%s", tested.log)
 	}
-	difference := cmp.Diff(trace(t, original.dir), trace(t, ours.dir))
+	difference := cmp.Diff(trace(t, original.dir), trace(t, tested.dir))
 	switch {
 	case h.Differs != "" && difference == "":
-		t.Errorf("no difference, not even %q", h.Differs)
+		t.Errorf("no difference, although marked as %q", h.Differs)
 	case h == (scripttest.Header{}) && difference != "":
-		t.Errorf("-original +ours:\n%s", difference)
+		t.Errorf("-original +start_server:\n%s", difference)
 	case difference != "":
-		t.Logf("%s\n-original +ours:\n%s", mark(h), difference)
+		t.Logf("%s\n-original +start_server:\n%s", mark(h), difference)
 	}
 }
 
-// scenarios makes a file of each section of scenarios.txtar.
+// scenarios writes each section of scenarios.txtar to a file.
 func scenarios(t *testing.T) (files []string) {
 	archive, err := txtar.ParseFile("testdata/scenarios.txtar")
 	if err != nil {
@@ -68,7 +69,7 @@ func scenarios(t *testing.T) (files []string) {
 			continue
 		}
 		file := filepath.Join(dir, section.Name+".txtar")
-		// testscript takes no comment as the very last line, and needs a final newline.
+		// testscript accepts no comment as the last line, and needs a final newline.
 		text := strings.TrimRight(string(section.Data), "\n") + "\n"
 		if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
 			t.Fatal(err)

@@ -18,14 +18,14 @@ import (
 	"time"
 )
 
-// patience is how long anything may take that is waited for. It is reached only when something hangs.
+// patience is how long a test waits for a condition.
 const patience = 20 * time.Second
 
-// missing tells all that this machine lacks, and how to get it.
+// missing returns an error that lists everything this machine lacks, and how to get it.
 func missing(root string) error {
 	var all []error
 	if os.Getuid() != 0 {
-		all = append(all, fmt.Errorf("uid %d: booting a systemd takes root: run it with sudo, and keep PATH for the go command", os.Getuid()))
+		all = append(all, fmt.Errorf("uid %d: booting systemd requires root: use sudo, and keep PATH for the go command", os.Getuid()))
 	}
 	packages := [][2]string{{"systemd-nspawn", "systemd-container"}, {"nsenter", "util-linux"}, {"go", "golang"}}
 	if _, err := os.Stat(root); err != nil {
@@ -39,8 +39,8 @@ func missing(root string) error {
 	return errors.Join(all...)
 }
 
-// rootFolder is where the container's system is kept between runs.
-func rootFolder() string {
+// rootDir returns the directory in which the container's system is kept between runs.
+func rootDir() string {
 	cache := os.Getenv("CONFORMANCE_CACHE")
 	if cache == "" {
 		cache = filepath.Join(cacheHome(), "start_server-conformance")
@@ -55,7 +55,8 @@ func cacheHome() string {
 	return "/var/tmp"
 }
 
-// install makes the container's system where there is none. It gets its name when it is complete.
+// install installs the container's system in root, unless root exists. It renames it to root when
+// it is complete.
 func install(root string) error {
 	if _, err := os.Stat(root); err == nil {
 		return nil
@@ -63,18 +64,18 @@ func install(root string) error {
 	if err := os.MkdirAll(filepath.Dir(root), 0o755); err != nil {
 		return err
 	}
-	half, err := os.MkdirTemp(filepath.Dir(root), "half-")
+	partial, err := os.MkdirTemp(filepath.Dir(root), "partial-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(half)
+	defer os.RemoveAll(partial)
 	fmt.Fprintln(os.Stderr, "installing Debian trixie in", root)
 	out, err := exec.Command("debootstrap", "--variant=minbase", "--include=systemd,dbus,systemd-sysv", "trixie",
-		filepath.Join(half, "root"), "http://deb.debian.org/debian").CombinedOutput()
+		filepath.Join(partial, "root"), "http://deb.debian.org/debian").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("debootstrap: %w\n%s", err, out[max(0, len(out)-1000):])
 	}
-	err = os.Rename(filepath.Join(half, "root"), root)
+	err = os.Rename(filepath.Join(partial, "root"), root)
 	if errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST) {
 		return nil // another run was faster
 	}
@@ -84,26 +85,27 @@ func install(root string) error {
 // container is a booted systemd.
 type container struct {
 	nspawn *exec.Cmd
-	cgroup string // ours alone, so that two runs do not meet
-	init   int    // its pid 1, by the number that it has out here
+	cgroup string // used by this run only
+	init   int    // its process 1, by the pid in the namespace of this process
 }
 
-// boot starts the system in root, which stays as it is: what is written goes to an overlay that is thrown away.
+// boot boots the system in root. It does not change root: writes go to an overlay, which is
+// discarded.
 func boot(root string) (*container, error) {
 	cgroup, err := makeCgroup()
 	if err != nil {
 		return nil, err
 	}
-	folder, err := os.Open(cgroup)
+	dir, err := os.Open(cgroup)
 	if err != nil {
 		return nil, err
 	}
-	defer folder.Close()
+	defer dir.Close()
 	c := &container{cgroup: cgroup}
 	c.nspawn = exec.Command("systemd-nspawn", "-q", "-D", root, "--read-only", "--volatile=overlay", "--boot", "--register=no",
 		"--keep-unit", "--private-network", "--console=pipe", "--machine=conformance-"+strconv.Itoa(os.Getpid()))
 	c.nspawn.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
-	c.nspawn.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(folder.Fd()), Pdeathsig: syscall.SIGKILL}
+	c.nspawn.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Pdeathsig: syscall.SIGKILL}
 	var console bytes.Buffer
 	c.nspawn.Stdout, c.nspawn.Stderr = &console, &console
 	if err := c.nspawn.Start(); err != nil {
@@ -116,7 +118,7 @@ func boot(root string) (*container, error) {
 	return c, nil
 }
 
-// makeCgroup makes a control group below that of this process.
+// makeCgroup makes a control group in that of this process.
 func makeCgroup() (string, error) {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
@@ -148,19 +150,20 @@ func (c *container) up() error {
 			c.init = c.findInit()
 			continue
 		}
-		state, _ = c.try("systemctl", "is-system-running") // its exit status says no more than its words
+		state, _ = c.try("systemctl", "is-system-running") // its output is enough
 		if state == "running" {
 			return nil
 		}
 		if state == "degraded" {
 			failed, err := c.try("systemctl", "--failed", "--no-legend", "--plain")
-			return errors.Join(fmt.Errorf("these failed: %s", failed), err)
+			return errors.Join(fmt.Errorf("failed units: %s", failed), err)
 		}
 	}
 	return fmt.Errorf("not running after %v, but %q", patience, state)
 }
 
-// findInit is the one child of systemd-nspawn that is number 1 in a namespace, 0 if there is none yet.
+// findInit returns the child of systemd-nspawn that is process 1 of a pid namespace, or 0 if there
+// is none yet.
 func (c *container) findInit() int {
 	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", c.nspawn.Process.Pid))
 	for _, file := range files {
@@ -176,7 +179,7 @@ func (c *container) findInit() int {
 	return 0
 }
 
-// halt switches the container off and leaves nothing of it.
+// halt powers the container off and removes its control groups.
 func (c *container) halt() {
 	if c.init != 0 {
 		syscall.Kill(c.init, syscall.Signal(34+4)) // SIGRTMIN+4: power off, systemd(1)
@@ -196,7 +199,7 @@ func (c *container) halt() {
 	}
 }
 
-// command is one that runs in the container.
+// command returns a command to run in the container.
 func (c *container) command(args ...string) *exec.Cmd {
 	return exec.Command("nsenter", append([]string{"-t", strconv.Itoa(c.init), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w"}, args...)...)
 }
@@ -217,12 +220,12 @@ func (c *container) run(t *testing.T, args ...string) string {
 	return out
 }
 
-// path is where a file of the container is to be found out here.
+// path returns the path outside of the container of a file in it.
 func (c *container) path(name string) string {
 	return filepath.Join("/proc", strconv.Itoa(c.init), "root", name)
 }
 
-// copyIn puts a file into the container, by rename as an upgrade would.
+// copyIn copies a file into the container, and renames it to its name as an upgrade would.
 func (c *container) copyIn(from, to string, mode os.FileMode) error {
 	source, err := os.Open(from)
 	if err != nil {

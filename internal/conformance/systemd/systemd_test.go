@@ -24,25 +24,25 @@ import (
 	"github.com/start-server/start-server/internal/load"
 )
 
-// booted is the one container that all tests use.
+// booted is the container that all tests use.
 var booted *container
 
-// Pdeathsig is about the thread that started the process: it must be one that lives as long as we do.
+// Pdeathsig refers to the thread that starts the process: it must live as long as this process.
 func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
-	if url := os.Getenv("CONFORMANCE_ASK"); url != "" {
-		fatal(ask(url))
+	if url := os.Getenv("CONFORMANCE_REQUEST"); url != "" {
+		fatal(request(url))
 		return
 	}
-	root := rootFolder()
+	root := rootDir()
 	fatal(missing(root))
 	fatal(install(root))
 	binaries, err := build()
 	fatal(err)
 	booted, err = boot(root)
 	if err == nil {
-		err = furnish(booted, binaries)
+		err = installFiles(booted, binaries)
 	}
 	code := 1
 	if err == nil {
@@ -63,31 +63,31 @@ func fatal(err error) {
 	}
 }
 
-// build makes the two programs in a new folder.
+// build builds the two programs in a new directory.
 func build() (string, error) {
-	folder, err := os.MkdirTemp("", "conformance")
+	dir, err := os.MkdirTemp("", "conformance")
 	if err != nil {
 		return "", err
 	}
 	const module = "github.com/start-server/start-server/"
 	packages := map[string]string{"app": module + "internal/conformance/systemd/worker"}
 	if binary := os.Getenv("START_SERVER"); binary != "" {
-		err = os.Symlink(binary, filepath.Join(folder, "start_server"))
+		err = os.Symlink(binary, filepath.Join(dir, "start_server"))
 	} else {
 		packages["start_server"] = module + "cmd/start_server"
 	}
 	for name, pkg := range packages {
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(folder, name), pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // the container has not our libraries
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, name), pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // the container lacks the libraries of this machine
 		if out, failed := cmd.CombinedOutput(); failed != nil {
 			err = errors.Join(err, fmt.Errorf("go build %s: %w\n%s", pkg, failed, out))
 		}
 	}
-	return folder, err
+	return dir, err
 }
 
-// furnish puts the programs and the unit files into the container.
-func furnish(c *container, binaries string) error {
+// installFiles copies the programs and the unit files into the container.
+func installFiles(c *container, binaries string) error {
 	for _, name := range []string{"start_server", "app"} {
 		if err := c.copyIn(filepath.Join(binaries, name), "/usr/local/bin/"+name, 0o755); err != nil {
 			return err
@@ -103,15 +103,15 @@ func furnish(c *container, binaries string) error {
 	return err
 }
 
-// ask is what the test binary does in the container's network: it asks once and prints the answer, or, with
-// CONFORMANCE_CLIENTS, has so many clients ask.
-func ask(address string) error {
+// request runs in the container's network. It sends one request and prints the answer or, with
+// CONFORMANCE_CLIENTS, sends requests from that number of clients.
+func request(address string) error {
 	if clients := os.Getenv("CONFORMANCE_CLIENTS"); clients != "" {
 		n, err := strconv.Atoi(clients)
 		if err != nil {
 			return err
 		}
-		return json.NewEncoder(os.Stdout).Encode(askOn(address, n))
+		return json.NewEncoder(os.Stdout).Encode(requests(address, n))
 	}
 	client := http.Client{Timeout: patience}
 	response, err := client.Get("http://" + address + "/")
@@ -123,9 +123,9 @@ func ask(address string) error {
 	return err
 }
 
-// askOn has clients ask, half of them on kept connections, until standard input ends. The first answer makes it print an
-// empty line.
-func askOn(address string, clients int) load.Result {
+// requests sends requests from a number of clients, half of them on kept connections, until
+// standard input ends. It prints an empty line after the first answer.
+func requests(address string, clients int) load.Result {
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { io.Copy(io.Discard, os.Stdin); cancel() }()
 	var answered sync.Once
@@ -144,19 +144,20 @@ func askOn(address string, clients int) load.Result {
 	return result
 }
 
-// asker is the test binary itself, in the container's network and out here in all else.
-func asker(env ...string) *exec.Cmd {
+// requester returns a command that runs the test binary in the network namespace of the container,
+// and in the other namespaces of this process.
+func requester(env ...string) *exec.Cmd {
 	cmd := exec.Command("nsenter", "-t", strconv.Itoa(booted.init), "-n", os.Args[0])
 	cmd.Env = append(os.Environ(), env...)
 	return cmd
 }
 
-// answer is what the application says of itself.
+// answer is the response of the application, which describes it.
 type answer struct{ generation, pid, uid int }
 
 func get(t *testing.T, address string) (a answer) {
 	t.Helper()
-	out, err := asker("CONFORMANCE_ASK=" + address).CombinedOutput()
+	out, err := requester("CONFORMANCE_REQUEST=" + address).CombinedOutput()
 	if err != nil {
 		t.Fatalf("GET http://%s/: %v: %s\n%s", address, err, out, booted.run(t, "journalctl", "--no-pager", "-n", "30"))
 	}
@@ -166,10 +167,11 @@ func get(t *testing.T, address string) (a answer) {
 	return a
 }
 
-// underLoad has 16 clients ask until the returned function is called, which fails the test if a request was lost.
+// underLoad sends requests from 16 clients until the returned function is called, which fails the
+// test if one was lost.
 func underLoad(t *testing.T, address string) (end func()) {
 	t.Helper()
-	cmd := asker("CONFORMANCE_ASK="+address, "CONFORMANCE_CLIENTS=16")
+	cmd := requester("CONFORMANCE_REQUEST="+address, "CONFORMANCE_CLIENTS=16")
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +184,7 @@ func underLoad(t *testing.T, address string) (end func()) {
 		t.Fatal(err)
 	}
 	out := bufio.NewReader(stdout)
-	out.ReadString('\n') // an error comes again below
+	out.ReadString('\n') // if it fails, so does reading the result
 	return func() {
 		t.Helper()
 		stdin.Close()
@@ -197,13 +199,14 @@ func underLoad(t *testing.T, address string) (end func()) {
 	}
 }
 
-// start starts units that are stopped, and must have left nothing, at the end of the test.
+// start starts units, and stops them at the end of the test.
 func start(t *testing.T, units ...string) {
 	t.Helper()
 	t.Cleanup(func() { stop(t, units...) })
 	booted.run(t, append([]string{"systemctl", "start"}, units...)...)
 }
 
+// stop stops units and checks that no process is left.
 func stop(t *testing.T, units ...string) {
 	t.Helper()
 	booted.run(t, append([]string{"systemctl", "stop"}, units...)...)
@@ -216,12 +219,12 @@ func stop(t *testing.T, units ...string) {
 		}
 	}
 	if left := processes(); len(left) > 0 {
-		t.Errorf("these outlive systemctl stop: %v", left)
+		t.Errorf("left after systemctl stop: %v", left)
 	}
-	booted.try(append([]string{"systemctl", "reset-failed"}, units...)...) // counts restarts from 0; fails where it does already
+	booted.try(append([]string{"systemctl", "reset-failed"}, units...)...) // resets NRestarts; fails if there is nothing to reset
 }
 
-// processes are the command lines of start_server and app in the container, by the pids out here.
+// processes returns the command lines of start_server and app in the container by pid.
 func processes() map[string]string {
 	found := make(map[string]string)
 	want, _ := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", booted.init))
@@ -254,7 +257,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// gate keeps workers from getting ready until the returned function is called.
+// gate keeps workers from becoming ready until the returned function is called.
 func gate(t *testing.T) (open func()) {
 	t.Helper()
 	if err := os.WriteFile(booted.path("/run/gate"), nil, 0o644); err != nil {
@@ -309,7 +312,8 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 }
 
-// TestReloadBefore253 reloads as systemd did before Type=notify-reload: by a command that returns when the old worker is gone.
+// TestReloadBefore253 reloads as before systemd 253, which has Type=notify-reload: by a command
+// that returns when the old worker has ended.
 func TestReloadBefore253(t *testing.T) {
 	start(t, "notify.service")
 	end := underLoad(t, app)
@@ -363,7 +367,8 @@ func TestSocketUnit(t *testing.T) {
 	if a := get(t, app); a.generation != 2 {
 		t.Errorf("after a reload: answered by generation %d", a.generation)
 	}
-	// A stop tells everyone, and a second TERM means "now" to the worker: let the old one finish.
+	// A stop signals all workers, and a second TERM makes a worker stop at once: wait for the old
+	// one.
 	eventually(t, "the old worker is gone", func() bool { return len(processes()) == 2 })
 	booted.run(t, "systemctl", "restart", "app.service") // stop and start: connections wait in the socket
 	if a := get(t, app); a.generation != 1 || a.pid == first.pid {
@@ -400,8 +405,8 @@ func TestDynamicUser(t *testing.T) {
 	}
 }
 
-// TestAlone: --stop-first, --stop-delay and --user. A reload loses no request, and a stop is announced
-// before workers stop serving.
+// TestAlone checks --stop-first, --stop-delay and --user: a reload loses no request, and a stop is
+// announced before workers stop serving.
 func TestAlone(t *testing.T) {
 	start(t, "alone.service")
 	end := underLoad(t, app)
@@ -428,14 +433,14 @@ func TestAlone(t *testing.T) {
 }
 
 func TestWatchdog(t *testing.T) {
-	folder := booted.path("/run/systemd/system/dynamic.service.d")
-	if err := os.MkdirAll(folder, 0o755); err != nil {
+	dir := booted.path("/run/systemd/system/dynamic.service.d")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(folder, "watchdog.conf"), []byte("[Service]\nWatchdogSec=400ms\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "watchdog.conf"), []byte("[Service]\nWatchdogSec=400ms\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(folder); booted.run(t, "systemctl", "daemon-reload") })
+	t.Cleanup(func() { os.RemoveAll(dir); booted.run(t, "systemctl", "daemon-reload") })
 	booted.run(t, "systemctl", "daemon-reload")
 	start(t, "dynamic.service")
 	for range 4 {
@@ -443,7 +448,7 @@ func TestWatchdog(t *testing.T) {
 		eventually(t, "another WATCHDOG=1", func() bool { return property(t, "dynamic.service", "WatchdogTimestampMonotonic") != last })
 	}
 	if n := property(t, "dynamic.service", "NRestarts"); n != "0" {
-		t.Errorf("restarted %s times while all was well", n)
+		t.Errorf("restarted %s times while the watchdog was notified", n)
 	}
 	booted.run(t, "systemctl", "kill", "--kill-whom=main", "--signal=STOP", "dynamic.service")
 	eventually(t, "a restart by the watchdog", func() bool { return property(t, "dynamic.service", "NRestarts") == "1" })
@@ -466,7 +471,7 @@ func TestRestartAfterKill(t *testing.T) {
 	}
 	for pid := range processes() {
 		if old[pid] != "" {
-			t.Errorf("left of the former life: %s %s", pid, old[pid])
+			t.Errorf("left of the killed superdaemon: %s %s", pid, old[pid])
 		}
 	}
 }

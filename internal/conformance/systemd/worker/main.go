@@ -1,5 +1,5 @@
-// Command worker is the application of the unit files. It answers with its generation, its pid and its user's number. It
-// is not ready as long as there is a file /run/gate.
+// Command worker is the application of the unit files. It answers with its generation, its pid and
+// its user ID. It does not become ready while the file /run/gate exists.
 package main
 
 import (
