@@ -20,9 +20,9 @@ import (
 	"github.com/start-server/start-server/internal/scripttest"
 )
 
-// TestReadmeCommands types the commands of the README and of the guide into a shell, in order, and waits for the lines that
-// the document shows below each. Every section is a session of its own, in a copy of the sources with a server ./app, in
-// a network namespace where its ports are free.
+// TestReadmeCommands runs the commands of the README and of the guide in a shell, in order, and
+// waits for the lines that the document shows below each. Every section is a session of its own, in
+// a copy of the sources with a server ./app, in a network namespace in which its ports are free.
 func TestReadmeCommands(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip(err)
@@ -42,13 +42,14 @@ func TestReadmeCommands(t *testing.T) {
 	}
 }
 
-// typed is a command of a document and the lines that it shows below.
+// typed is a command in a document and the lines below it.
 type typed struct {
 	command string
 	output  []string
 }
 
-// sessions returns the commands in the console blocks of each section of a Markdown text, by the section's title.
+// sessions returns the commands in the console blocks of each section of a Markdown text, by the
+// section's title.
 func sessions(text string) map[string][]typed {
 	found := map[string][]typed{}
 	title, inBlock := "", false
@@ -81,7 +82,7 @@ type session struct {
 	exit  string // the file to which it writes the exit status of each command
 
 	mu     sync.Mutex
-	output bytes.Buffer // what was printed since the last line that was waited for
+	output bytes.Buffer // printed since the last line that was waited for
 }
 
 const shellVariable = "START_SERVER_TEST_SHELL"
@@ -145,11 +146,11 @@ func (s *session) Write(p []byte) (int, error) {
 	return s.output.Write(p)
 }
 
-// run types a command, and waits until it has succeeded and printed its output: each line in order, others may be between
-// them. Numbers do not matter.
+// run runs a command, and waits until it has succeeded and printed its output: each line in order,
+// possibly with others between them. Numbers may differ.
 func (s *session) run(c typed) {
 	s.t.Helper()
-	if strings.Contains(c.command, "--restart") { // a reader does not type it before the first worker has started
+	if strings.Contains(c.command, "--restart") { // it needs a worker that has started
 		s.until("a status file", s.hasStatus)
 	}
 	if _, err := fmt.Fprintf(s.stdin, "%s\necho $? >%s\n", c.command, s.exit); err != nil {
@@ -192,7 +193,7 @@ func (s *session) text() string {
 
 var number = regexp.MustCompile(`\d+`)
 
-// skipTo drops the output up to and including a line that is like the wanted one.
+// skipTo drops the output up to and including the wanted line. It reports false if there is none.
 func (s *session) skipTo(want string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,7 +209,7 @@ func (s *session) skipTo(want string) bool {
 	return false
 }
 
-// The test binary is what is started in a new network namespace: it turns the loopback device on and becomes the shell.
+// In a new network namespace the test binary turns the loopback device on and executes the shell.
 func init() {
 	if os.Getenv(shellVariable) == "" {
 		return

@@ -11,12 +11,12 @@ import (
 	"github.com/jessevdk/go-flags"
 )
 
-// completing tells whether a shell wants to know what the last word of the command line may become. The
+// completing reports whether a shell asks for completions of the last word of the command line. The
 // variable is that of go-flags.
 func completing() bool { return os.Getenv("GO_FLAGS_COMPLETION") != "" }
 
-// complete says what the last word may become, one a line, with a tab and a description where there is
-// one. File names are left to the shell, which knows better how to quote them.
+// complete prints the completions of the last word, one per line, each with a tab and a description
+// if it has one. It leaves file names to the shell, which knows how to quote them.
 func complete(argv []string, stdout io.Writer) error {
 	parser, err := newParser(&options{})
 	if err != nil {
@@ -34,10 +34,10 @@ func complete(argv []string, stdout io.Writer) error {
 // A signalName is the value of an option that names a signal.
 type signalName string
 
-// usualSignals are those that servers give a meaning to.
+// usualSignals are the signals that servers act on.
 var usualSignals = strings.Fields("ABRT HUP INT KILL QUIT TERM USR1 USR2 WINCH")
 
-// Complete is how go-flags asks.
+// Complete returns the completions of a value. go-flags calls it.
 func (*signalName) Complete(prefix string) (list []flags.Completion) {
 	for _, name := range usualSignals {
 		if strings.HasPrefix(name, strings.ToUpper(prefix)) {

@@ -18,7 +18,7 @@ import (
 	"github.com/start-server/start-server/internal/scripttest"
 )
 
-// TestCompletion types into the real shells what a user types, and sees what they make of it.
+// TestCompletion types command lines and a tab into real shells, and checks the completions.
 func TestCompletion(t *testing.T) {
 	dir := t.TempDir()
 	scripttest.Build(t, dir, ".")
@@ -136,12 +136,12 @@ func (s *shell) read() {
 	}
 }
 
-// until waits for words on the terminal and returns what was there before them.
-func (s *shell) until(t *testing.T, words string) string {
+// until waits for a text on the terminal and returns the output before it.
+func (s *shell) until(t *testing.T, want string) string {
 	t.Helper()
 	limit := time.After(20 * time.Second)
 	for {
-		if before, after, ok := strings.Cut(s.seen.String(), words); ok {
+		if before, after, ok := strings.Cut(s.seen.String(), want); ok {
 			s.seen.Reset()
 			s.seen.WriteString(after)
 			return before
@@ -153,7 +153,7 @@ func (s *shell) until(t *testing.T, words string) string {
 			}
 			s.seen.Write(text)
 		case <-limit:
-			t.Fatalf("the terminal does not show %q but %q", words, s.seen.String())
+			t.Fatalf("the terminal shows %q; want %q", s.seen.String(), want)
 		}
 	}
 }
@@ -164,7 +164,8 @@ func (s *shell) typed(t *testing.T, keys string) {
 	}
 }
 
-// run runs a command. The mark at its end is written in two parts, so that the echo of the command is not taken for it.
+// run runs a command and waits until it has ended: then the shell prints a mark. The echo of the
+// command does not contain the mark, since it is written there in two parts.
 func (s *shell) run(t *testing.T, command string) {
 	t.Helper()
 	s.count++
@@ -172,7 +173,8 @@ func (s *shell) run(t *testing.T, command string) {
 	s.until(t, fmt.Sprintf("mark%d.", s.count))
 }
 
-// complete types words and a tab, and has the shell show what words they have become: Ctrl-A goes to the beginning of the line.
+// complete types words and a tab, and has the shell print the resulting words, by a command that it
+// inserts at the beginning of the line (Ctrl-A).
 func (s *shell) complete(t *testing.T, words string) string {
 	t.Helper()
 	s.typed(t, words+"\t\x01printf 'be%s' gin; printf '<%s>' \x05; printf 'en%s' d\r")

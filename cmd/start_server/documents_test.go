@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestReadme sees that the README is short and that the options in its table exist.
+// TestReadme checks that the README is short and that the options in its table exist.
 func TestReadme(t *testing.T) {
 	readme := read(t, "../../README.md")
 	if lines := strings.Count(readme, "\n"); lines > 200 {
@@ -23,7 +23,8 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// TestReadmeQuotes sees that the documents have the units that the tests run under a real systemd.
+// TestReadmeQuotes checks that the documents show the units that the tests run under a real
+// systemd.
 func TestReadmeQuotes(t *testing.T) {
 	for _, quote := range []struct{ document, unit string }{
 		{"../../README.md", "app.service"},
@@ -33,20 +34,21 @@ func TestReadmeQuotes(t *testing.T) {
 	} {
 		unit := read(t, "../../internal/conformance/systemd/testdata/"+quote.unit)
 		if !strings.Contains(read(t, quote.document), "```ini\n"+unit+"```") {
-			t.Errorf("%s does not have %s to the letter", quote.document, quote.unit)
+			t.Errorf("%s does not contain %s verbatim", quote.document, quote.unit)
 		}
 	}
 }
 
-// TestReadmeDeploy sees that the guide has the deploy script that the test script runs.
+// TestReadmeDeploy checks that the guide shows the deploy script that the test script runs.
 func TestReadmeDeploy(t *testing.T) {
 	_, script, ok := strings.Cut(read(t, "../../testdata/script/deploy.txtar"), "\n-- deploy.sh --\n")
 	if guide := read(t, "README.md"); !ok || !strings.Contains(guide, "```sh\n"+script+"```") {
-		t.Errorf("the guide does not have to the letter:\n%s", script)
+		t.Errorf("the guide does not contain verbatim:\n%s", script)
 	}
 }
 
-// TestReadmeDifferences sees that the table of differences has a row for everything that a script marks as different.
+// TestReadmeDifferences checks that the table of differences has a row for each difference that a
+// script marks.
 func TestReadmeDifferences(t *testing.T) {
 	const table = "../../internal/conformance/README.md"
 	_, rows, ok := strings.Cut(read(t, table), "\n## Differences from the Perl original\n")
@@ -62,13 +64,13 @@ func TestReadmeDifferences(t *testing.T) {
 	for _, script := range append(scripts, "../../internal/conformance/testdata/scenarios.txtar") {
 		for _, row := range matches(mark, strings.ReplaceAll(read(t, script), "`", "")) {
 			if !strings.Contains(rows, "\n| "+row) {
-				t.Errorf("%s differs by %q, which is no row of %s", filepath.Base(script), row, table)
+				t.Errorf("%s differs by %q, which is not a row of %s", filepath.Base(script), row, table)
 			}
 		}
 	}
 }
 
-// TestReadmeLinks follows the links between files, and to their sections.
+// TestReadmeLinks checks the links between files, and to their sections.
 func TestReadmeLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	for _, document := range documents(t) {
@@ -108,7 +110,7 @@ func documents(t *testing.T) (files []string) {
 	return files
 }
 
-// anchors returns what GitHub makes of the titles in a Markdown text.
+// anchors returns the anchors that GitHub makes of the titles in a Markdown text.
 func anchors(text string) (names []string) {
 	dropped := regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(text, -1) {

@@ -18,8 +18,8 @@ import (
 
 const patience = 30 * time.Second
 
-// TestReadmeServers runs the commands of the README's table of languages in the directories that it links to: each server
-// answers, is replaced, and stops in order.
+// TestReadmeServers runs the commands of the README's table of languages in the directories that it
+// links to: each server answers, is replaced, and stops.
 func TestReadmeServers(t *testing.T) {
 	bin := t.TempDir()
 	scripttest.Build(t, bin, ".")
@@ -52,7 +52,7 @@ func TestReadmeServers(t *testing.T) {
 	})
 }
 
-// runServer runs start_server with these arguments and the port of a socket of its own in dir.
+// runServer runs start_server in dir with these arguments and a port that the system chooses.
 func runServer(t *testing.T, bin, dir string, args []string) {
 	needPrograms(t, dir, args)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -65,7 +65,7 @@ func runServer(t *testing.T, bin, dir string, args []string) {
 	}
 	l.Close()
 	address := l.Addr().String()
-	// The socket is handed down, so that no other test can take its port.
+	// start_server inherits the socket, so that no other test can take its port.
 	line := "LISTEN_FDS=1 LISTEN_PID=$$ exec " + bin + "/start_server --port=" + address + " " + strings.Join(args, " ")
 	cmd := exec.Command("sh", "-c", strings.ReplaceAll(line, "0.0.0.0:8080", address))
 	cmd.ExtraFiles = []*os.File{file}
@@ -73,7 +73,7 @@ func runServer(t *testing.T, bin, dir string, args []string) {
 	file.Close()
 	p.get("http://" + address)
 	p.signal(syscall.SIGHUP)
-	p.until("the old worker does not exit", func() bool { return strings.Contains(read(t, p.log), "\nold worker ") })
+	p.until("no old worker has exited", func() bool { return strings.Contains(read(t, p.log), "\nold worker ") })
 	p.get("http://" + address)
 	p.signal(syscall.SIGTERM)
 	p.waitExit()
@@ -180,7 +180,7 @@ func (p *superdaemon) until(wrong string, condition func() bool) {
 	}
 }
 
-// waitExit waits until the superdaemon has ended in order, its workers before it.
+// waitExit waits until the superdaemon has ended, after its workers and with exit status 0.
 func (p *superdaemon) waitExit() {
 	p.t.Helper()
 	select {

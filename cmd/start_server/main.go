@@ -22,19 +22,19 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// reduceFootprint is for a process that works a moment at a time, next to servers that need the
-// memory. Before the server is up it would only delay that.
+// reduceFootprint makes the garbage collector run early: the superdaemon is mostly idle, and the
+// memory is for the servers. While it starts, that would only delay it.
 func reduceFootprint() { debug.SetGCPercent(10) }
 
-// run is the command: it returns the exit status.
+// run runs the command and returns its exit status.
 func run(argv []string, stdout, stderr io.Writer) int {
 	err := execute(argv, stdout, stderr)
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, errUsage): // told already
+	case errors.Is(err, errUsage): // the errors are printed already
 		fmt.Fprintln(stderr, "Try 'start_server --help' for more information.")
-	case errors.Is(err, starter.ErrStartFailed): // told already
+	case errors.Is(err, starter.ErrStartFailed): // likewise
 	default:
 		fmt.Fprintf(stderr, "start_server: %v\n", err)
 	}
@@ -72,6 +72,6 @@ func execute(argv []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	signals.Keep() // it ends with Run: a signal at the last moment must not change the exit status
+	signals.Keep() // a signal after Run has returned must not change the exit status
 	return starter.Run(context.Background(), config)
 }

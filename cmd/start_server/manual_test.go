@@ -16,12 +16,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestManual sees that --help and the man page have every option and no other.
+// TestManual checks that --help and the man page have every option and no other.
 func TestManual(t *testing.T) {
 	want := optionNames()
 	var help bytes.Buffer
 	if status := run([]string{"--help"}, &help, os.Stderr); status != 0 {
-		t.Fatalf("--help ends with %d", status)
+		t.Fatalf("exit status of --help: %d", status)
 	}
 	for _, place := range []struct {
 		name, text string
@@ -53,7 +53,7 @@ func matches(re *regexp.Regexp, text string) (found []string) {
 	return slices.Compact(found)
 }
 
-// TestManualIsClean has the page read by whichever of the two formatters is there.
+// TestManualIsClean checks that the formatters that are installed print no warning.
 func TestManualIsClean(t *testing.T) {
 	commands := [][]string{
 		{"man", "--warnings", "-l", "-Tutf8", "-Z", "start_server.1"},
@@ -66,19 +66,19 @@ func TestManualIsClean(t *testing.T) {
 		}
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "MANWIDTH=100")
-		var complaints bytes.Buffer
-		cmd.Stderr = &complaints
+		var messages bytes.Buffer
+		cmd.Stderr = &messages
 		if args[0] == "mandoc" {
-			cmd.Stdout = &complaints
+			cmd.Stdout = &messages
 		}
-		if err := cmd.Run(); err != nil || complaints.Len() > 0 {
-			t.Errorf("%s: %v\n%s", cmd, err, &complaints)
+		if err := cmd.Run(); err != nil || messages.Len() > 0 {
+			t.Errorf("%s: %v\n%s", cmd, err, &messages)
 		}
 	}
 }
 
-// TestManualDiagnostics sees that the man page has every log line: the texts of the functions in messages.go that are
-// called msg and something.
+// TestManualDiagnostics checks that the man page has every log line: the texts of the functions in
+// messages.go with the prefix msg.
 func TestManualDiagnostics(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "../../starter/messages.go", nil, 0)
 	if err != nil {
@@ -103,8 +103,8 @@ func TestManualDiagnostics(t *testing.T) {
 	}
 }
 
-// texts returns the strings of more than one word in a function, but for those that it passes to functions of its own
-// package.
+// texts returns the strings of more than one word in a function, except those that it passes to
+// functions of its own package.
 func texts(t *testing.T, body ast.Node) (found []string) {
 	ast.Inspect(body, func(n ast.Node) bool {
 		if call, ok := n.(*ast.CallExpr); ok {

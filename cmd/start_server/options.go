@@ -17,12 +17,12 @@ import (
 	"github.com/start-server/start-server/starter"
 )
 
-// version is that of this program; the behaviour is that of Server::Starter 0.35.
+// version is the version of this program, which behaves like Server::Starter 0.35.
 const version = "1.0.0"
 
-// options are all options, in the sections of --help. Within a section those of the original come
+// options holds all options, in the sections of --help. Within a section those of the original come
 // first, in its order. The others are marked no-abbrev: they take no part in abbreviation, so that
-// what the original understands keeps its meaning.
+// abbreviations of the original keep their meaning.
 type options struct {
 	Sockets   socketOptions    `group:"Sockets"`
 	Workers   workerOptions    `group:"Starting and stopping"`
@@ -82,7 +82,7 @@ type aboutOptions struct {
 	Version bool `long:"version" description:"print the version and exit"`
 }
 
-// getoptOptions are the same options as the original's parser sees them.
+// getoptOptions returns the same options in the form of package getopt.
 func getoptOptions() []getopt.Option { return getoptFields(reflect.TypeFor[options]()) }
 
 func getoptFields(t reflect.Type) (list []getopt.Option) {
@@ -104,17 +104,17 @@ func getoptFields(t reflect.Type) (list []getopt.Option) {
 	return list
 }
 
-// errUsage says that what was wrong with the command line was told.
+// errUsage means that the command line is wrong, and that the errors are printed.
 var errUsage = errors.New("usage")
 
 // parse reads the command line: getopt applies the rules of the original's parser, go-flags
 // stores the values.
 func parse(argv []string, stderr io.Writer) (o options, program []string, err error) {
-	words, program, complaints := getopt.Parse(getoptOptions(), argv)
-	for _, complaint := range complaints {
-		fmt.Fprintln(stderr, complaint)
+	words, program, messages := getopt.Parse(getoptOptions(), argv)
+	for _, message := range messages {
+		fmt.Fprintln(stderr, message)
 	}
-	if len(complaints) > 0 {
+	if len(messages) > 0 {
 		return o, nil, errUsage
 	}
 	parser, err := newParser(&o)
@@ -143,7 +143,7 @@ func (o options) config(program []string) (starter.Config, error) {
 	c.Ports, c.Paths, c.Backlog = o.Sockets.Ports, o.Sockets.Paths, o.Sockets.Backlog
 	c.PIDFile, c.StatusFile, c.EnvDir = o.Files.PIDFile, o.Files.StatusFile, o.Files.EnvDir
 	c.StatusJSON, c.Version = o.Files.StatusJSON, version
-	c.RestoreOutput = false // it ends with Run, and what reads its output must see that end when the log takes over
+	c.RestoreOutput = false // a reader of its output must see end of file once the log is in use
 	c.LogFile, c.LogPrefix, c.Daemonize = o.Files.LogFile, o.Files.LogPrefix, o.Files.Daemonize
 	c.SocketActivation = o.Readiness.SocketActivation
 	var errs [3]error
@@ -191,10 +191,10 @@ func (o options) control(stderr io.Writer) (starter.Control, error) {
 	return c, err
 }
 
-// isTrue is Perl's idea of truth: the original takes its default for the rest.
+// isTrue reports whether a value is true in Perl. The original uses the default for any other.
 func isTrue(value string) bool { return value != "" && value != "0" }
 
-// duration is so many seconds, or what a time.Duration can hold of them.
+// duration returns a number of seconds as a time.Duration, limited to what that can hold.
 func duration(seconds *int) *time.Duration {
 	if seconds == nil {
 		return nil
@@ -203,7 +203,7 @@ func duration(seconds *int) *time.Duration {
 	return &d
 }
 
-// notEmpty refuses a value such as that of --user "$APP_USER" with the variable not set.
+// notEmpty rejects an empty value, such as that of --user="$APP_USER" if the variable is not set.
 func notEmpty(name string, value *string) (string, error) {
 	if value == nil {
 		return "", nil

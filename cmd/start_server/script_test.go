@@ -11,7 +11,7 @@ import (
 	"github.com/start-server/start-server/internal/scripttest"
 )
 
-// TestMain runs more scripts at once than there are processors: most of the time they wait.
+// TestMain lets more scripts run at once than there are processors: most of the time they wait.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", "8"); err != nil {
@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestScripts runs testdata/script: what a user types and sees, one script a file.
+// TestScripts runs the scripts in testdata/script: what a user types and sees.
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
 	if err := os.Chmod(filepath.Dir(bin), 0o755); err != nil { // some scripts run as another user

@@ -1,5 +1,5 @@
 package main
 
-// Windows has no signals to be told by and no descriptors to hand down. The original
-// does not run there either.
+// Windows has no signals and no descriptors that a child inherits. The original does not run there
+// either.
 var _ = start_server_does_not_run_on_windows

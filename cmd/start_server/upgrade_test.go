@@ -24,7 +24,7 @@ import (
 	"github.com/start-server/start-server/starter"
 )
 
-var upgrades = flag.Int("upgrades", 20, "how often TestReplace replaces the superdaemon")
+var upgrades = flag.Int("upgrades", 20, "how many upgrades the tests of upgrades do")
 
 // service is a start_server that runs a worker.
 type service struct {
@@ -33,11 +33,11 @@ type service struct {
 	pid     int
 	ended   chan *os.ProcessState
 	file    *os.File // its log
-	log     string   // what was read of it
+	log     string   // the part that was read
 	counted map[string]counted
 }
 
-// counted is how many lines begin with some words up to a place in the log.
+// counted is the number of lines with a prefix in the log up to an offset.
 type counted struct{ lines, until int }
 
 func startService(t *testing.T, bin string, options ...string) *service {
@@ -69,7 +69,7 @@ func startService(t *testing.T, bin string, options ...string) *service {
 	return s
 }
 
-// cleanUp leaves nobody behind, whatever went wrong.
+// cleanUp kills the superdaemon and its workers.
 func (s *service) cleanUp() {
 	s.file.Close()
 	if s.ended != nil {
@@ -81,7 +81,7 @@ func (s *service) cleanUp() {
 	}
 }
 
-// workers are the pids in the status file by generation.
+// workers returns the pids in the status file by generation.
 func (s *service) workers() map[int]int {
 	text, _ := os.ReadFile(filepath.Join(s.dir, "status"))
 	workers := map[int]int{}
@@ -100,8 +100,8 @@ func (s *service) signal(sig syscall.Signal) {
 	}
 }
 
-// count tells how many lines of the log begin so.
-func (s *service) count(words string) int {
+// count returns how many lines of the log have the prefix.
+func (s *service) count(prefix string) int {
 	for buf := make([]byte, 64<<10); ; {
 		n, _ := s.file.Read(buf)
 		if n == 0 {
@@ -109,15 +109,15 @@ func (s *service) count(words string) int {
 		}
 		s.log += string(buf[:n])
 	}
-	c, end := s.counted[words], strings.LastIndexByte(s.log, '\n')
+	c, end := s.counted[prefix], strings.LastIndexByte(s.log, '\n')
 	if end > c.until {
-		c.lines, c.until = c.lines+strings.Count(s.log[c.until:end], "\n"+words), end
-		s.counted[words] = c
+		c.lines, c.until = c.lines+strings.Count(s.log[c.until:end], "\n"+prefix), end
+		s.counted[prefix] = c
 	}
 	return c.lines
 }
 
-// tail is the end of the log, without the answers to USR1.
+// tail returns the end of the log, without the lines about USR1.
 func (s *service) tail() string {
 	lines := slices.DeleteFunc(strings.Split(s.log, "\n"), func(line string) bool { return line == "received USR1, ignored" })
 	return strings.Join(lines[max(len(lines)-30, 0):], "\n")
@@ -127,56 +127,57 @@ func (s *service) await(what string, condition func() bool) {
 	s.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(100 * time.Microsecond) {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("no %s; its log:\n%s", what, s.tail())
+			s.t.Fatalf("no %s; log:\n%s", what, s.tail())
 		}
 		select {
 		case state := <-s.ended:
 			s.ended = nil
-			s.t.Fatalf("no %s, it has ended: %v; its log:\n%s", what, state, s.tail())
+			s.t.Fatalf("no %s, start_server has ended: %v; log:\n%s", what, state, s.tail())
 		default:
 		}
 	}
 }
 
-// listens waits until every signal that came before has been seen: those that wait are taken in random
-// order, one at a time, so that one which is passed over twenty times is lost.
-func (s *service) listens() {
+// waitSignals waits until every signal that was sent before has been acted on. Those that are
+// pending are taken in random order, one at a time: one that is not taken twenty times in a row is
+// lost.
+func (s *service) waitSignals() {
 	s.t.Helper()
-	const words = "received USR1, ignored"
+	const ignored = "received USR1, ignored"
 	for range 20 {
-		seen := s.count(words)
+		seen := s.count(ignored)
 		s.signal(syscall.SIGUSR1)
-		s.await("answer to USR1", func() bool { return s.count(words) > seen })
+		s.await("log line about USR1", func() bool { return s.count(ignored) > seen })
 	}
 }
 
-// rests waits until the newest worker serves alone and nothing is under way.
-func (s *service) rests() {
+// waitIdle waits until only the newest worker is left and nothing is under way.
+func (s *service) waitIdle() {
 	s.t.Helper()
 	alone := func() bool {
 		workers := s.workers()
 		return len(workers) == 1 && workers[s.count("starting new worker ")] > 0
 	}
 	for {
-		s.await("worker that serves alone", alone)
-		if s.listens(); alone() {
+		s.await("single worker", alone)
+		if s.waitSignals(); alone() {
 			return
 		}
 	}
 }
 
-// deaths tells how often the log tells of the death of a process: numbers come again.
+// deaths returns how often the log reports the death of a worker with this pid. Pids are reused.
 func (s *service) deaths(pid int) int {
 	return s.count(fmt.Sprintf("worker %d died", pid)) + s.count(fmt.Sprintf("old worker %d died", pid))
 }
 
-// replaced waits until the superdaemon has been replaced so often.
-func (s *service) replaced(times int) {
+// waitUpgraded waits until the superdaemon has been upgraded this many times.
+func (s *service) waitUpgraded(times int) {
 	s.t.Helper()
-	s.await("successor", func() bool { return s.count("start_server upgraded ") >= times })
+	s.await("upgrade", func() bool { return s.count("start_server upgraded ") >= times })
 }
 
-// moment waits a random time in the course of an upgrade, as long as it took last time or a bit longer.
+// moment waits a random time, at most a little longer than the last upgrade took.
 func moment(last time.Duration) {
 	for until := time.Now().Add(rand.N(last + last/4 + time.Millisecond)); time.Now().Before(until); {
 	}
@@ -189,9 +190,10 @@ func buildAll(t *testing.T) (bin string) {
 	return bin
 }
 
-// TestReplaceAmidHUPsAndDeaths sends a HUP at a random moment of each upgrade, and kills a worker at another in
-// every third. The superdaemon lives on, knows every death, and has acted on every HUP but those that came in the window.
-func TestReplaceAmidHUPsAndDeaths(t *testing.T) {
+// TestUpgradeAmidHUPsAndDeaths sends a HUP at a random moment of each upgrade, and kills a worker
+// at another one in every third. The superdaemon keeps running, notices every death, and acts on
+// every HUP except those in the exec window.
+func TestUpgradeAmidHUPsAndDeaths(t *testing.T) {
 	s := startService(t, buildAll(t), "--log-file=| exec cat >>log", "--interval=0")
 	sent, lost, killed, last := 0, 0, 0, 10*time.Millisecond
 	for round := 1; round <= *upgrades; round++ {
@@ -208,34 +210,34 @@ func TestReplaceAmidHUPsAndDeaths(t *testing.T) {
 		}
 		s.signal(syscall.SIGHUP)
 		sent++
-		s.replaced(round)
+		s.waitUpgraded(round)
 		last = min(time.Since(began), time.Second)
-		s.rests()
+		s.waitIdle()
 		if s.count("received HUP") == acted {
 			lost++
 		}
 		if victim > 0 && s.deaths(victim) != died+1 {
-			t.Fatalf("nothing is known of the death of %d:\n%s", victim, s.tail())
+			t.Fatalf("the death of worker %d was not noticed:\n%s", victim, s.tail())
 		}
 	}
 	t.Logf("%d upgrades, %d HUPs sent, %d of them lost in the window, %d workers killed", *upgrades, sent, lost, killed)
 	if lost > sent/2 {
-		t.Error("the window is half of an upgrade")
+		t.Error("the window is longer than half of an upgrade")
 	}
 	s.signal(syscall.SIGTERM)
 	if state := <-s.ended; !state.Success() {
-		t.Errorf("it ended with %v", state)
+		t.Errorf("start_server ended with %v", state)
 	}
 	s.ended = nil
 	if children := s.count("starting new worker "); children != s.count("worker ")+s.count("old worker ") {
-		t.Errorf("%d workers were started, and not as many have died:\n%s", children, s.tail())
+		t.Errorf("%d workers were started, but not as many have died:\n%s", children, s.tail())
 	}
 }
 
-// TestReplaceAmidStops sends a signal to stop at a random moment of an upgrade: it is acted on, or lost in the
-// window. INT never ends the superdaemon otherwise. TERM and QUIT do while the runtime of the upgraded one starts: then
-// the guard stops the workers.
-func TestReplaceAmidStops(t *testing.T) {
+// TestUpgradeAmidStops sends a signal to stop at a random moment of an upgrade: it is acted on, or
+// lost in the exec window. TERM and QUIT can also end the superdaemon, while the Go runtime of the
+// upgraded one starts: then the guard stops the workers.
+func TestUpgradeAmidStops(t *testing.T) {
 	bin := buildAll(t)
 	last := 10 * time.Millisecond
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT} {
@@ -246,7 +248,7 @@ func TestReplaceAmidStops(t *testing.T) {
 			s.signal(syscall.SIGUSR2)
 			moment(last)
 			s.signal(sig)
-			state := s.endOrSuccessor()
+			state := s.waitEndOrUpgrade()
 			switch last = min(time.Since(began), time.Second); {
 			case state == nil:
 				lost++
@@ -260,10 +262,10 @@ func TestReplaceAmidStops(t *testing.T) {
 				s.waitStopped()
 			}
 			if !state.Success() && sig == syscall.SIGINT {
-				t.Fatalf("%v ended it with %v:\n%s", sig, state, s.tail())
+				t.Fatalf("%v ended start_server with %v:\n%s", sig, state, s.tail())
 			}
 			if workers := s.workers(); state.Success() && len(workers) > 0 {
-				t.Fatalf("it has ended, and left %v behind", workers)
+				t.Fatalf("workers %v are left", workers)
 			}
 			s.cleanUp()
 		}
@@ -271,7 +273,8 @@ func TestReplaceAmidStops(t *testing.T) {
 	}
 }
 
-// waitStopped waits until the guard of an upgrade has stopped the workers and removed the status file.
+// waitStopped waits until the guard of an upgrade has stopped the workers and removed the status
+// file.
 func (s *service) waitStopped() {
 	s.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
@@ -288,8 +291,9 @@ func (s *service) waitStopped() {
 	}
 }
 
-// TestControlAmidUpgrades has --restart and --stop at a random moment of an upgrade: none is lost in the window, and a
-// stop leaves no worker behind, whatever became of the superdaemon.
+// TestControlAmidUpgrades uses --restart and --stop at a random moment of an upgrade: none is lost
+// in the exec window, and a stop leaves no worker, even if the superdaemon has ended in the
+// upgrade.
 func TestControlAmidUpgrades(t *testing.T) {
 	bin := buildAll(t)
 	last := 10 * time.Millisecond
@@ -314,12 +318,12 @@ func TestControlAmidUpgrades(t *testing.T) {
 		s := startService(t, bin, "--pid-file=pid", "--interval=0")
 		for range 9 {
 			amid(s, func(ctx context.Context, c starter.Control) error { return c.Restart(ctx) })
-			s.listens()
+			s.waitSignals()
 			restarts++
 		}
 		worker := s.workers()[s.count("starting new worker ")]
 		amid(s, func(ctx context.Context, c starter.Control) error {
-			c.StatusFile = "" // it must not help
+			c.StatusFile = "" // --stop must not depend on it
 			return c.Stop(ctx, io.Discard)
 		})
 		<-s.ended
@@ -333,9 +337,10 @@ func TestControlAmidUpgrades(t *testing.T) {
 	t.Logf("%d upgrades with a restart and %d with a stop", restarts, stops)
 }
 
-// endOrSuccessor waits until the service has ended, or has been replaced and goes on: nil.
-func (s *service) endOrSuccessor() *os.ProcessState {
-	const words = "received USR1, ignored"
+// waitEndOrUpgrade waits until the superdaemon has ended, and returns its state, or until it has
+// been upgraded and keeps running, and returns nil.
+func (s *service) waitEndOrUpgrade() *os.ProcessState {
+	const ignored = "received USR1, ignored"
 	asked := 0
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
 		select {
@@ -347,20 +352,20 @@ func (s *service) endOrSuccessor() *os.ProcessState {
 		if s.count("start_server upgraded ") == 0 || s.count("received ") > s.count("received USR") {
 			continue
 		}
-		if answered := s.count(words); answered == 20 {
+		if answered := s.count(ignored); answered == 20 {
 			return nil
 		} else if answered == asked {
 			_ = unix.Kill(s.pid, unix.SIGUSR1)
 			asked++
 		}
 	}
-	s.t.Fatalf("neither replaced nor ended:\n%s", s.tail())
+	s.t.Fatalf("neither upgraded nor ended:\n%s", s.tail())
 	return nil
 }
 
-// TestReplaceUnderLoad replaces the superdaemon over and over: no request is lost, the worker is the same, and descriptors
-// and memory are as before.
-func TestReplaceUnderLoad(t *testing.T) {
+// TestUpgradeUnderLoad upgrades the superdaemon again and again: no request is lost, the worker
+// stays the same, and so do the descriptors. It logs the memory.
+func TestUpgradeUnderLoad(t *testing.T) {
 	s := startService(t, buildAll(t), "--pid-file=pid", "--log-file=| exec cat >>log")
 	target := load.Target{Network: "unix", Address: filepath.Join(s.dir, "app.sock"), Pause: time.Millisecond}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -371,8 +376,8 @@ func TestReplaceUnderLoad(t *testing.T) {
 	memory := 0
 	for round := 1; round <= max(*upgrades/10, 5); round++ {
 		s.signal(syscall.SIGUSR2)
-		s.replaced(round)
-		s.listens()
+		s.waitUpgraded(round)
+		s.waitSignals()
 		if round == 1 {
 			descriptors, memory = s.descriptors(), s.memory()
 		}
@@ -384,19 +389,19 @@ func TestReplaceUnderLoad(t *testing.T) {
 		t.Errorf("%d of %d requests were lost: %v", result.Lost, result.Sent, result.Errors)
 	}
 	if s.workers()[1] != worker {
-		t.Errorf("the worker was %d, there are now %v", worker, s.workers())
+		t.Errorf("the worker was %d; now the workers are %v", worker, s.workers())
 	}
 	if diff := cmp.Diff(descriptors, s.descriptors()); diff != "" {
-		t.Errorf("its descriptors were other ones (-) than now (+):\n%s", diff)
+		t.Errorf("the descriptors differ (-after the first upgrade +after the last):\n%s", diff)
 	}
 	s.signal(syscall.SIGTERM)
 	if state := <-s.ended; !state.Success() {
-		t.Errorf("it ended with %v", state)
+		t.Errorf("start_server ended with %v", state)
 	}
 	s.ended = nil
 }
 
-// descriptors are those of the superdaemon, with a word for those that its children inherit.
+// descriptors returns the open files of the superdaemon, and marks those that its children inherit.
 func (s *service) descriptors() (list []string) {
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid))
 	if err != nil {
@@ -419,7 +424,7 @@ func (s *service) descriptors() (list []string) {
 	return list
 }
 
-// memory is the anonymous memory of the superdaemon in KiB: that which is not pages of a file.
+// memory returns the anonymous memory of the superdaemon in KiB.
 func (s *service) memory() (sum int) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.pid))
 	for line := range strings.Lines(string(text)) {

@@ -1,5 +1,5 @@
-// Command hello is the smallest web server that loses no request under
-// start_server. It tells which generation answers.
+// Command hello is the smallest web server that loses no request under start_server. It answers
+// with its generation and pid.
 package main
 
 import (

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// descriptors lists what the worker inherited, one line for each descriptor. An inherited descriptor cannot have the
-// close-on-exec flag: what has it was opened by the Go runtime and is left out.
+// descriptors returns a line for each descriptor that the worker inherited. It leaves out those
+// with the close-on-exec flag, which the Go runtime has opened.
 func descriptors() string {
 	var b strings.Builder
 	for fd := range 256 {

@@ -1,6 +1,6 @@
-// Command worker is the server that the test scripts run under start_server, ours or the original. It serves on every
-// socket named in SERVER_STARTER_PORT and has flags to misbehave: everything it waits for is a file that appears, so
-// that a script decides when things happen and never sleeps.
+// Command worker is the server that the test scripts run, under this start_server and the original.
+// It serves on every socket in SERVER_STARTER_PORT. Flags make it misbehave: what it waits for are
+// files, so that a script controls when something happens and never sleeps.
 package main
 
 import (
@@ -55,7 +55,8 @@ func main() {
 	os.Exit(*status)
 }
 
-// handle records every signal while the process runs, and closes stopped at the first one that is not ignored.
+// handle records every signal while the process runs, and closes stopped at the first one that is
+// not ignored.
 func handle(signals <-chan os.Signal, stopped chan<- struct{}) {
 	ignored := strings.Split(*ignore, ",")
 	seen, once := "", false
@@ -70,7 +71,8 @@ func handle(signals <-chan os.Signal, stopped chan<- struct{}) {
 	}
 }
 
-// serve answers on every socket handed down. The function it returns stops that, after the requests in progress.
+// serve answers on every socket that was passed. The returned function stops that, after the
+// requests under way.
 func serve() (stop func()) {
 	srv := &http.Server{Handler: http.HandlerFunc(answer)}
 	for i, entry := range strings.FieldsFunc(os.Getenv("SERVER_STARTER_PORT"), func(r rune) bool { return r == ';' }) {
@@ -116,7 +118,7 @@ func echo(conn net.PacketConn) {
 	}
 }
 
-// notifyReady sends READY=1, as sd_notify(3).
+// notifyReady sends READY=1 as sd_notify(3) does.
 func notifyReady() {
 	conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
 	must(err)
@@ -130,7 +132,8 @@ func environment() string {
 	return strings.Join(env, "\n") + "\n"
 }
 
-// waitFile waits until the file exists (true) or giveUp is closed (false). Without a file it returns true at once.
+// waitFile waits until the file exists (true) or giveUp is closed (false). Without a file it
+// returns true at once.
 func waitFile(file string, giveUp <-chan struct{}) bool {
 	for file != "" && !exists(file) {
 		select {
@@ -149,7 +152,8 @@ func exists(file string) bool {
 
 func report(kind, text string) { write(generation+"."+kind, text) }
 
-// write replaces a file of the report atomically: a script that waits for it never sees half of it.
+// write replaces a file of the report atomically: a script that waits for it never sees a part of
+// it.
 func write(name, text string) {
 	if *reportDir == "" {
 		return

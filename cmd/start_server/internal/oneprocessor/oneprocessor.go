@@ -1,7 +1,7 @@
-// Package oneprocessor has the Go runtime use one processor: the superdaemon works in one goroutine,
-// and each processor more would be a thread more, and memory. It imports next to nothing so that it
-// is initialized before nearly everything else: a processor that has allocated something leaves
-// 0.2 MB behind when it is taken away.
+// Package oneprocessor limits the Go runtime to one processor: the superdaemon works in one
+// goroutine, and each further processor would cost a thread and memory. It imports only package
+// runtime, so that it is initialized before nearly all others: a processor that has allocated
+// something leaves 0.2 MB behind when it is given up.
 package oneprocessor
 
 import "runtime"
