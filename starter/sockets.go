@@ -25,10 +25,13 @@ type sockets struct {
 	finder *orphan.Finder   // of workers that another superdaemon left
 	taken  []*socket.Socket // those of list that were taken over from such workers
 	warned string           // why a socket could not be mended
+
+	unwanted []*socket.Socket // what the service manager kept for us, and nothing asks for now
+	kept     *fdstore
 }
 
 func newSockets(c Config, inherited []int) *sockets {
-	return &sockets{config: c, inherited: inherited, finder: orphan.NewFinder("")}
+	return &sockets{config: c, inherited: inherited, finder: orphan.NewFinder(""), kept: &fdstore{}}
 }
 
 // open binds every port, whose host is an address, and every path, or takes the socket of the service manager that is bound to it, or
@@ -49,18 +52,18 @@ func (s *sockets) open(ports []portspec.Port, detached bool, report func(line st
 		return nil
 	}
 	for _, p := range ports {
-		given := take(func(o *socket.Socket) bool { return o.IsPort(p) })
+		given := s.takeStored(take(func(o *socket.Socket) bool { return o.IsPort(p) }), p.Key, "")
 		if err := s.addPort(p, given, report); err != nil {
 			return err
 		}
 	}
 	for _, path := range s.config.Paths {
-		given := take(func(o *socket.Socket) bool { return o.IsPath(path) })
+		given := s.takeStored(take(func(o *socket.Socket) bool { return o.IsPath(path) }), path, path)
 		if err := s.addPath(path, given, report); err != nil {
 			return err
 		}
 	}
-	s.list = append(s.list, offered...)
+	s.list = append(s.list, s.dropStored(offered)...)
 	for _, o := range given {
 		s.finder.Adopt(o.FD, o.Key)
 	}
@@ -173,6 +176,7 @@ func (s *sockets) leftWorkers(report func(string)) []orphan.Worker {
 		}
 	}
 	s.taken = nil
+	s.store(s.kept)
 	s.finder.AdoptNamed()
 	return s.finder.Workers()
 }
@@ -230,11 +234,16 @@ func (s *sockets) activated(detached bool, report func(string)) []*socket.Socket
 func (s *sockets) mend(report func(string)) {
 	warning := ""
 	for _, o := range s.list {
+		old := o.FD
 		switch broken, err := o.Mend(s.config.Backlog, s.config.access); {
 		case err != nil:
 			warning = err.Error()
 		case broken:
 			report(msgMended(o.Key))
+			if o.FD != old && o.Stored { // another socket has taken its place
+				s.unwanted = append(s.unwanted, &socket.Socket{Key: o.Key, FD: -1})
+				s.store(s.kept)
+			}
 		}
 	}
 	if warning != "" && warning != s.warned {

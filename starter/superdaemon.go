@@ -38,6 +38,7 @@ func newSuperdaemon(c Config) *superdaemon {
 	d.loop = newLoop(newSupervisor(c.rules(), d), d, signals.Catch())
 	d.sockets = newSockets(c, process.Inherited())
 	d.workers = newWorkers(c, d.environment, d.sockets, d.loop.notices)
+	d.sockets.kept = newFDStore(os.Getenv, d.logLine)
 	d.adopted = newAdopted(d.loop.wakeUp)
 	d.status = newStatus(c.StatusFile, d.loop.wakeUp, d.logLine)
 	d.statusJSON = newStatus(c.StatusJSON, d.loop.wakeUp, d.logLine)

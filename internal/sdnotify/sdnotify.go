@@ -18,14 +18,17 @@ import (
 // Send sends state, newline-separated assignments, as one datagram to the address in NOTIFY_SOCKET:
 // an absolute path, or "@name" in the abstract namespace (Linux). It never blocks: a full queue at
 // the receiver is an error.
-func Send(address, state string) error {
-	if err := send(address, state); err != nil {
+func Send(address, state string) error { return SendDescriptors(address, state, nil) }
+
+// SendDescriptors is like Send, and passes descriptors along (FDSTORE=1).
+func SendDescriptors(address, state string, fds []int) error {
+	if err := send(address, state, fds); err != nil {
 		return fmt.Errorf("notify %q: %w", address, err)
 	}
 	return nil
 }
 
-func send(address, state string) error {
+func send(address, state string, fds []int) error {
 	if !strings.HasPrefix(address, "/") && !(abstract && strings.HasPrefix(address, "@")) {
 		return errors.New("address is not supported")
 	}
@@ -34,8 +37,12 @@ func send(address, state string) error {
 		return err
 	}
 	defer unix.Close(fd)
+	var control []byte
+	if len(fds) > 0 {
+		control = unix.UnixRights(fds...)
+	}
 	for {
-		err = unix.Sendto(fd, []byte(state), unix.MSG_NOSIGNAL, &unix.SockaddrUnix{Name: address})
+		err = unix.Sendmsg(fd, []byte(state), control, &unix.SockaddrUnix{Name: address}, unix.MSG_NOSIGNAL)
 		if err != unix.EINTR {
 			return err
 		}

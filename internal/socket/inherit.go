@@ -33,7 +33,7 @@ func Inherit(count int, inherited []int, names []string) (sockets []*Socket, err
 			continue
 		}
 		unix.CloseOnExec(fd)
-		s := &Socket{Key: addressKey(addr), FD: fd, RequestedFD: -1}
+		s := &Socket{Key: addressKey(addr), FD: fd, RequestedFD: -1, Given: true}
 		s.Name = FDName(s.Key)
 		listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 		s.Listening = err == nil && listens != 0

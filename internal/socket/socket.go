@@ -31,6 +31,8 @@ type Socket struct {
 	RequestedFD int    `json:"requested_fd"` // the number asked for in the worker, or -1
 	Name        string `json:"name"`         // its name in LISTEN_FDNAMES
 	Listening   bool   `json:"listening"`    // it was listening when it was opened or taken over, see Mend
+	Given       bool   `json:"given"`        // by the service manager, from a socket unit
+	Stored      bool   `json:"stored"`       // the service manager keeps it as well: its file stays
 	Path        string `json:"path"`         // of the socket file, if start_server made it, or ""
 	Device      uint64 `json:"device"`       // of that file
 	Inode       uint64 `json:"inode"`
@@ -251,9 +253,10 @@ func (s *Socket) Same(path string) bool {
 	return s.Path != "" && unix.Lstat(path, &st) == nil && uint64(st.Dev) == s.Device && st.Ino == s.Inode
 }
 
-// Close closes the socket, and removes the file at its path if that is still its socket file.
+// Close closes the socket, and removes the file at its path if that is still its socket file and
+// nothing else keeps the socket.
 func (s *Socket) Close() {
-	if s.Same(s.Path) {
+	if s.Same(s.Path) && !s.Stored {
 		_ = unix.Unlink(s.Path)
 	}
 	unix.Close(s.FD)

@@ -103,7 +103,7 @@ func boot(root string) (*container, error) {
 	defer dir.Close()
 	c := &container{cgroup: cgroup}
 	c.nspawn = exec.Command("systemd-nspawn", "-q", "-D", root, "--read-only", "--volatile=overlay", "--boot", "--register=no",
-		"--keep-unit", "--private-network", "--console=pipe", "--machine=conformance-"+strconv.Itoa(os.Getpid()))
+		"--keep-unit", "--private-network", "--system-call-filter=pidfd_getfd", "--console=pipe", "--machine=conformance-"+strconv.Itoa(os.Getpid()))
 	c.nspawn.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
 	c.nspawn.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd()), Pdeathsig: syscall.SIGKILL}
 	var console bytes.Buffer
