@@ -295,7 +295,7 @@ func (f *Finder) AdoptNamed() {
 			continue
 		}
 		w := Worker{Process: Process{PID: pid}, Generation: generation}
-		if !all.adoptedByInit(p) || all.isAncestor(pid) {
+		if !all.adoptedByInit(p) || all.isAncestor(pid) || all.hasSuperdaemon(p) {
 			closeAll(workers)
 			return
 		}
@@ -311,6 +311,18 @@ func (f *Finder) AdoptNamed() {
 func (all snapshot) adoptedByInit(p *process) bool {
 	parent := all[p.parent]
 	return parent == nil || (parent.pid == 1 || all.isAncestor(parent.pid)) && !parent.isSuperdaemon()
+}
+
+// hasSuperdaemon reports whether a superdaemon holds a socket of the process. It may have adopted it.
+func (all snapshot) hasSuperdaemon(p *process) bool {
+	for _, other := range all {
+		for inode := range p.sockets {
+			if other != p && other.holds(inode) && other.isSuperdaemon() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (f *Finder) has(pid int) bool {

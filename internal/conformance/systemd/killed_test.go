@@ -139,7 +139,7 @@ func TestDescriptorStore(t *testing.T) {
 	// Stopped, and a client is already there.
 	booted.run(t, "systemctl", "stop", unit)
 	stored("2")
-	client := asker("CONFORMANCE_ASK=" + app)
+	client := requester("CONFORMANCE_REQUEST=" + app)
 	var answer strings.Builder
 	client.Stdout, client.Stderr = &answer, &answer
 	if err := client.Start(); err != nil {
