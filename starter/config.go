@@ -63,16 +63,17 @@ type Config struct {
 	// Events that wait when the process is replaced by an upgrade are lost.
 	OnEvent func(Event) `json:"-"`
 
-	// RestoreOutput makes Run give standard output and error back when it returns, if LogFile has
-	// replaced them. Until then they stay open: a program that reads them sees no end. NewConfig: true.
-	RestoreOutput bool `json:"-"`
+	// GiveBack makes Run give back what it has taken of the process when it returns (see Run); NewConfig:
+	// true. Until then the standard output and error that LogFile has replaced stay open: a program that
+	// reads them sees no end. A command that exits when Run returns sets it to false.
+	GiveBack bool `json:"-"`
 
 	SocketActivation bool // hand the sockets on by sd_listen_fds(3) as well
 }
 
 // NewConfig is a Config with the defaults for running a program.
 func NewConfig(program ...string) Config {
-	return Config{Program: program, Interval: time.Second, SignalOnHUP: "TERM", SignalOnTERM: "TERM", RestoreOutput: true}
+	return Config{Program: program, Interval: time.Second, SignalOnHUP: "TERM", SignalOnTERM: "TERM", GiveBack: true}
 }
 
 // Validate names everything that is wrong, joined in one error.

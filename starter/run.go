@@ -53,7 +53,7 @@ var ErrUpgradeCheck = errors.New("this process was started to check for an upgra
 //   - a part of the environment: variables that a service manager or a former superdaemon set for it.
 //
 // When it returns, signals are the caller's again, PIPE has its default action unless it was ignored
-// before, and standard output and error are what they were (Config.RestoreOutput). Run can be called
+// before, and standard output and error are what they were (unless Config.GiveBack is false). Run can be called
 // again then, but not twice at a time.
 func Run(ctx context.Context, c Config) error { return run(ctx, c, nil) }
 
@@ -72,13 +72,15 @@ func run(ctx context.Context, c Config, restart <-chan struct{}) error {
 	if c.Daemonize && !detached && previous == nil {
 		return daemon.Detach()
 	}
-	giveBack, err := keepOutput(c)
-	if err != nil {
-		return err
+	if c.GiveBack {
+		giveBack, err := keepOutput(c)
+		if err != nil {
+			return err
+		}
+		defer giveBack()
+		defer signals.Release()
 	}
-	defer giveBack()
 	d := newSuperdaemon(c)
-	defer signals.Release()
 	d.loop.restart = restart
 	process.ReserveThreads() // before there is anything to leave behind
 	if previous != nil {

@@ -35,9 +35,9 @@ func (r *Runner) Restart() {
 }
 
 // keepOutput keeps standard output and error open, and returns a function that makes them again what they
-// are now. It does nothing if Run leaves them alone, or is not asked to give them back.
+// are now. It does nothing if Run leaves them alone.
 func keepOutput(c Config) (giveBack func(), err error) {
-	if c.LogFile == "" || !c.RestoreOutput {
+	if c.LogFile == "" {
 		return func() {}, nil
 	}
 	var kept [2]int

@@ -9,15 +9,15 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 
-	_ "github.com/start-server/start-server/cmd/start_server/internal/oneprocessor"
-	"github.com/start-server/start-server/internal/signals"
 	"github.com/start-server/start-server/starter"
 )
 
 func main() {
+	runtime.GOMAXPROCS(1) // it works in one goroutine; each processor more would be a thread more
 	time.AfterFunc(time.Second, reduceFootprint)
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
@@ -72,6 +72,5 @@ func execute(argv []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	signals.Keep() // a signal after Run has returned must not change the exit status
 	return starter.Run(context.Background(), config)
 }

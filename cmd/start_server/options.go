@@ -143,7 +143,7 @@ func (o options) config(program []string) (starter.Config, error) {
 	c.Ports, c.Paths, c.Backlog = o.Sockets.Ports, o.Sockets.Paths, o.Sockets.Backlog
 	c.PIDFile, c.StatusFile, c.EnvDir = o.Files.PIDFile, o.Files.StatusFile, o.Files.EnvDir
 	c.StatusJSON, c.Version = o.Files.StatusJSON, version
-	c.RestoreOutput = false // a reader of its output must see end of file once the log is in use
+	c.GiveBack = false // a reader of the output must see its end, and a late signal must not change the exit status
 	c.LogFile, c.LogPrefix, c.Daemonize = o.Files.LogFile, o.Files.LogPrefix, o.Files.Daemonize
 	c.SocketActivation = o.Readiness.SocketActivation
 	var errs [3]error

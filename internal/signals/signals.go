@@ -25,7 +25,6 @@ const Variable = "START_SERVER_STATE"
 var (
 	received    Channels
 	pipeIgnored bool // before Catch
-	kept        bool
 )
 
 var (
@@ -67,13 +66,10 @@ func Catch() Channels {
 	return received
 }
 
-// Keep makes Release do nothing, for a program that exits when the superdaemon has ended.
-func Keep() { kept = true }
-
 // Release undoes Catch: the signals do again what they did before. Signals that were received and
 // not acted on are dropped.
 func Release() {
-	if kept || received.HUP == nil {
+	if received.HUP == nil {
 		return
 	}
 	for _, c := range []chan os.Signal{received.HUP, received.Stop, received.Upgrade, received.Child, received.Stray} {

@@ -94,12 +94,6 @@ func TestRelease(t *testing.T) {
 			t.Errorf("%v was caught after Release", waiting)
 		}
 	}
-	Keep()
-	defer func() { kept = false }()
-	c := Catch()
-	Release()
-	raise(t, syscall.SIGTERM) // would end this process
-	take(t, c.Stop, syscall.SIGTERM)
 }
 
 func TestDrain(t *testing.T) {
