@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // fault is something that goes wrong. Inject returns when all is set right again, which is not to say that the
@@ -20,6 +23,7 @@ type fault struct {
 	kills  int  // how many serving workers it kills; those lose what they are answering
 	swaps  bool // a new generation must come of it
 	alone  bool // no HUPs at random besides
+	outage bool // nothing listens for a while: requests may be lost
 	inject func(*stage) error
 }
 
@@ -49,6 +53,12 @@ var faults = []fault{
 	{name: "upgrade_broken", inject: upgradeBroken},
 	{name: "stray_signals", inject: straySignals},
 	{name: "superdaemon_stopped", swaps: true, inject: superdaemonStopped},
+	{name: "superdaemon_killed", swaps: true, alone: true, inject: superdaemonKilled},
+	{name: "superdaemon_killed_in_restart", swaps: true, alone: true, inject: superdaemonKilledInRestart},
+	{name: "sockets_shut_down", swaps: true, alone: true, outage: true, inject: socketsShutDown},
+	{name: "log_unread", swaps: true, inject: logUnread},
+	{name: "filesystem_hangs", swaps: true, inject: filesystemHangs},
+	{name: "program_given_up", swaps: true, alone: true, inject: programGivenUp},
 }
 
 // someTime is up to so many milliseconds.
@@ -357,4 +367,123 @@ func superdaemonStopped(s *stage) error {
 	time.Sleep(s.someTime(1000))
 	s.signal(syscall.SIGCONT)
 	return nil
+}
+
+func superdaemonKilled(s *stage) error { return s.restart() }
+
+// superdaemonKilledInRestart kills it at some moment around a swap.
+func superdaemonKilledInRestart(s *stage) error {
+	if err := s.hup(); err != nil {
+		return err
+	}
+	time.Sleep(s.someTime(40))
+	return s.restart()
+}
+
+// restart kills the superdaemon and starts it again, with further options if any. The workers serve meanwhile.
+func (s *stage) restart(options ...string) error {
+	s.signal(syscall.SIGKILL)
+	<-s.ended
+	time.Sleep(s.someTime(500))
+	return s.start(options...)
+}
+
+// socketsShutDown does to the listening sockets, which all workers share, what some servers do when they end.
+func socketsShutDown(s *stage) error {
+	pid, err := s.current()
+	if err != nil {
+		return err
+	}
+	if err := s.shutDownSockets(); err != nil {
+		return err
+	}
+	time.Sleep(s.someTime(50))
+	return ignoreGone(syscall.Kill(pid, syscall.SIGTERM)) // as a server that cannot accept any more would end
+}
+
+func (s *stage) shutDownSockets() error {
+	pidfd, err := unix.PidfdOpen(s.cmd.Process.Pid, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(pidfd)
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
+	for _, entry := range entries {
+		number, _ := strconv.Atoi(entry.Name())
+		fd, failed := unix.PidfdGetfd(pidfd, number, 0)
+		if failed != nil {
+			continue // it is closed
+		}
+		if listening, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); listening == 1 {
+			err = errors.Join(err, unix.Shutdown(fd, unix.SHUT_RDWR))
+		}
+		unix.Close(fd)
+	}
+	return err
+}
+
+// logUnread fills the pipe of the log command, which reads nothing, and has a worker replaced then.
+func logUnread(s *stage) error {
+	pids, generation := s.named("cat"), s.newest()
+	for _, pid := range pids {
+		syscall.Kill(pid, syscall.SIGSTOP)
+	}
+	for range 3000 { // a line for each of them that does not meet another
+		s.signal(syscall.SIGUSR1)
+		time.Sleep(200 * time.Microsecond)
+	}
+	err := s.hup()
+	if err == nil {
+		err = s.until("a new generation answers", func() bool { now, _ := s.ask(); return now > generation })
+	}
+	for _, pid := range pids {
+		syscall.Kill(pid, syscall.SIGCONT)
+	}
+	return err
+}
+
+// filesystemHangs deploys a program on a file system that hangs when it is started.
+func filesystemHangs(s *stage) error {
+	if s.hang == "" {
+		return s.hup()
+	}
+	link := s.path("app") + ".new"
+	if err := errors.Join(os.Symlink(filepath.Join(s.hang, "mnt", "app"), link), os.Rename(link, s.path("app"))); err != nil {
+		return err
+	}
+	hangs := filepath.Join(s.hang, "switch")
+	if err := os.WriteFile(hangs, nil, 0o644); err != nil {
+		return err
+	}
+	err := s.untilLogged("its file system does not answer", 1+s.rand.IntN(3), s.hup)
+	if s.rand.IntN(2) == 0 { // it works from there as well, once it answers
+		err = errors.Join(err, os.Remove(hangs))
+		time.Sleep(s.someTime(1500))
+		return errors.Join(err, replace(s.path("app"), s.path("good")))
+	}
+	return errors.Join(err, replace(s.path("app"), s.path("good")), os.Remove(hangs))
+}
+
+// programGivenUp deploys something that does not work, under a superdaemon that gives up.
+func programGivenUp(s *stage) error {
+	attempts := 1 + s.rand.IntN(3)
+	if err := s.restart("--max-attempts=" + strconv.Itoa(attempts)); err != nil {
+		return err
+	}
+	if err := s.well(0); err != nil {
+		return err
+	}
+	pid, err := s.current()
+	if err != nil {
+		return err
+	}
+	if err := replaceBy(s.path("app"), []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
+		return err
+	}
+	err = s.untilLogged("giving up the restart", 1, s.hup)
+	err = errors.Join(err, replace(s.path("app"), s.path("good")))
+	if now, _ := s.current(); now != pid {
+		err = errors.Join(err, fmt.Errorf("worker %d serves, not %d", now, pid))
+	}
+	return errors.Join(err, s.restart())
 }

@@ -27,6 +27,12 @@ func main() {
 	only := flag.String("only", "", "inject only these faults, comma-separated")
 	binary := flag.String("binary", "", "the start_server to test (default: built from this tree)")
 	flag.Parse()
+	if end, err := underHangingFileSystem(); err != nil {
+		fmt.Fprintln(os.Stderr, "soak:", err)
+		os.Exit(1)
+	} else if end {
+		return
+	}
 	if err := soak(*binary, *duration, *seed, *first, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)
@@ -47,7 +53,7 @@ func soak(binary string, duration time.Duration, seed uint64, first int, only st
 	if len(chosen) == 0 {
 		return fmt.Errorf("-only %q: no such fault", only)
 	}
-	s, err := newStage(binary)
+	s, err := newStage(binary, os.Getenv(hangVariable))
 	if s != nil {
 		defer os.RemoveAll(s.folder)
 	}
@@ -112,8 +118,12 @@ func (s *stage) step(f fault, t *tally) error {
 	result := stop()
 	t.Add(result)
 	t.injected++
-	t.allowed += f.kills * clients
-	if result.Lost > f.kills*clients {
+	allowed := f.kills * clients
+	if f.outage {
+		allowed = result.Sent
+	}
+	t.allowed += allowed
+	if result.Lost > allowed {
 		err = errors.Join(err, fmt.Errorf("lost %d of %d requests: %v", result.Lost, result.Sent, result.Errors))
 	}
 	return err
@@ -138,7 +148,7 @@ func report(tallies map[string]*tally, took time.Duration) {
 		sum.allowed += t.allowed
 	}
 	fmt.Printf("| **leaves a worker alive** | %d | %d | **%d** | %v |\n", spared.injected, spared.Answered, spared.Lost, spared.Slowest.Round(time.Millisecond))
-	fmt.Printf("| kills a serving worker | %d | %d | %s | %v |\n\n", killed.injected, killed.Answered, killed.loss(), killed.Slowest.Round(time.Millisecond))
+	fmt.Printf("| kills a serving worker, or its sockets | %d | %d | %s | %v |\n\n", killed.injected, killed.Answered, killed.loss(), killed.Slowest.Round(time.Millisecond))
 	fmt.Printf("%d faults in %v: answered %d, lost %d where a worker was left alive\n", spared.injected+killed.injected,
 		took.Round(time.Second), spared.Answered+killed.Answered, spared.Lost)
 }

@@ -27,27 +27,33 @@ const stranger = 64990
 
 // stage is the superdaemon under test and the folder that it lives in.
 type stage struct {
+	hang     string // where the file system is that can hang, "" for none
+	port     string // "127.0.0.1:8080"
 	folder   string
 	cmd      *exec.Cmd
 	ended    chan error
 	rand     *rand.Rand
 	client   http.Client
-	baseline int // descriptors when all was well for the first time
+	baseline int   // descriptors when all was well for the first time
+	groups   []int // process groups of the superdaemons
 }
 
 // newStage builds what is needed, starts the superdaemon and waits until it serves.
-func newStage(binary string) (*stage, error) {
+func newStage(binary, hang string) (*stage, error) {
 	folder, err := os.MkdirTemp("", "soak")
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{folder: folder, ended: make(chan error, 1)}
+	s := &stage{folder: folder, hang: hang}
 	s.client = http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", s.path("sock"))
 		},
 	}}
+	if s.port, err = freePort(); err != nil {
+		return s, err
+	}
 	if err := errors.Join(s.furnish(binary), s.start()); err != nil {
 		return s, err
 	}
@@ -73,6 +79,9 @@ func (s *stage) furnish(binary string) error {
 	}
 	err := errors.Join(os.Mkdir(s.path("run"), 0o755), os.Mkdir(s.path("log"), 0o755),
 		replace(s.path("app"), s.path("good")), replace(s.path("binary"), binary), replace(s.path("start_server"), binary))
+	if s.hang != "" {
+		err = errors.Join(err, replace(filepath.Join(s.hang, "real", "app"), s.path("good")))
+	}
 	if os.Getuid() == 0 {
 		for _, name := range []string{"", "run", "log"} {
 			err = errors.Join(err, os.Chown(s.path(name), stranger, stranger))
@@ -103,10 +112,20 @@ func replaceBy(path string, text []byte, mode os.FileMode) error {
 	return errors.Join(os.WriteFile(path+".new", text, mode), os.Rename(path+".new", path))
 }
 
-func (s *stage) start() error {
-	s.cmd = exec.Command(s.path("start_server"), "--port=127.0.0.1:0", "--path="+s.path("sock"),
-		"--pid-file=pid", "--status-file=run/status", "--log-file=| exec cat >> "+s.path("log/log"),
-		"--ready-timeout=2", "--kill-timeout=10", "--", s.path("app"))
+// freePort returns an address that was free a moment ago: that of a superdaemon that is killed and started again.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+func (s *stage) start(options ...string) error {
+	args := append([]string{"--port=" + s.port, "--path=" + s.path("sock"),
+		"--pid-file=pid", "--status-file=run/status", "--log-file=| exec cat >> " + s.path("log/log"),
+		"--ready-timeout=2", "--kill-timeout=10"}, options...)
+	s.cmd, s.ended = exec.Command(s.path("start_server"), append(args, "--", s.path("app"))...), make(chan error, 1)
 	s.cmd.Dir = s.folder
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if os.Getuid() == 0 {
@@ -116,7 +135,9 @@ func (s *stage) start() error {
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
-	go func() { s.ended <- s.cmd.Wait() }()
+	cmd, ended := s.cmd, s.ended
+	go func() { ended <- cmd.Wait() }()
+	s.groups = append(s.groups, cmd.Process.Pid)
 	return nil
 }
 
@@ -140,10 +161,21 @@ func (s *stage) stop() error {
 			err = errors.Join(err, fmt.Errorf("TERM: left the file %q behind", name))
 		}
 	}
-	if syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL) == nil {
-		err = errors.Join(err, errors.New("TERM: left processes behind"))
+	for _, group := range s.groups {
+		err = errors.Join(err, groupGone(group))
 	}
 	return err
+}
+
+// groupGone waits until a process group is gone: init may take a moment to reap what a killed superdaemon has left.
+func groupGone(group int) error {
+	for deadline := time.Now().Add(patience / 4); syscall.Kill(-group, 0) == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			syscall.Kill(-group, syscall.SIGKILL)
+			return fmt.Errorf("TERM: left processes of group %d behind", group)
+		}
+	}
+	return nil
 }
 
 func (s *stage) signal(sig syscall.Signal) { s.cmd.Process.Signal(sig) }
