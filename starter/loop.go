@@ -87,8 +87,7 @@ func (l *loop) run(ctx context.Context) {
 // step makes the supervisor act on what has happened. Deaths come first, so that everything is
 // decided on knowing which workers live.
 func (l *loop) step(event func()) {
-	now := time.Now()
-	l.supervisor.beginStep(now.Sub(l.epoch), now, l.runtime.currentSettings())
+	l.beginStep()
 	for {
 		pid, status, ok := l.runtime.reap()
 		if !ok {
@@ -112,6 +111,11 @@ func (l *loop) received() []syscall.Signal {
 	}
 }
 
+func (l *loop) beginStep() {
+	now := time.Now()
+	l.supervisor.beginStep(now.Sub(l.epoch), now, l.runtime.currentSettings())
+}
+
 // begin starts the first worker, unless a stop came before.
 func (l *loop) begin() {
 	select {
@@ -122,12 +126,11 @@ func (l *loop) begin() {
 	}
 }
 
-// adopt begins with the workers that another superdaemon left.
+// adopt begins with the workers that another superdaemon left. The supervisor knows them from now on:
+// one may end before the first step, which reaps.
 func (l *loop) adopt(left []*worker) {
-	l.first = func() {
-		l.supervisor.adopt(left)
-		l.begin()
-	}
+	l.beginStep()
+	l.supervisor.adopt(left)
 }
 
 // resume acts on what the previous superdaemon received and did not act on.

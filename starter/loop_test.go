@@ -120,6 +120,25 @@ func (p *stage) reopenLog()                      {}
 func (p *stage) notify(string)                   {}
 func (p *stage) startUpgrade()                   {}
 
+// TestAdoptedExits: a worker that was adopted may have ended before the loop begins.
+func TestAdoptedExits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second})
+		p.loop.adopt([]*worker{{PID: 7, Generation: 7}, {PID: 8, Generation: 8, StopSent: true}})
+		p.deaths <- [2]int{7, statusUnknown}
+		p.deaths <- [2]int{8, statusUnknown}
+		p.at(20, p.term)
+		p.run(`
+		0 old worker 7 died, status:unknown
+		0 old worker 8 died, status:unknown
+		0 starting new worker 9
+		20 received TERM, sending TERM to all workers:9
+		20 (9 gets terminated)
+		20 worker 9 died, status:0
+		20 exiting`)
+	})
+}
+
 func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newStage(t, rules{interval: time.Second})
