@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/start-server/start-server/internal/account"
+	"github.com/start-server/start-server/internal/background"
 	"github.com/start-server/start-server/internal/envdir"
 	"github.com/start-server/start-server/internal/process"
 )
@@ -28,6 +29,9 @@ const (
 	delayWithAutoRestart       = 5 * time.Second
 )
 
+// readEnvDirTime is the time that reading the envdir may take.
+const readEnvDirTime = 500 * time.Millisecond
+
 // managerEnv are variables between the superdaemon and its service manager
 // (sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)).
 var managerEnv = []string{
@@ -41,8 +45,9 @@ type environment struct {
 	base     map[string]string // the superdaemon's own, and its options
 	dir      string            // the envdir, "" for none
 	files    process.FileCheck // of dir
-	settings settings          // as they were read last
-	warned   string            // the latest complaint about them
+	reader   *background.Runner
+	settings settings // as they were read last
+	warned   string   // the latest complaint about them
 	report   func(line string)
 }
 
@@ -65,7 +70,11 @@ func newEnvironment(c Config, environ []string) *environment {
 	if c.KillOldDelay != nil {
 		base[killOldDelayVariable] = seconds(*c.KillOldDelay)
 	}
-	return &environment{base: base, dir: base[envDirVariable]}
+	e := &environment{base: base, dir: base[envDirVariable]}
+	if e.dir != "" {
+		e.reader = background.New(func() {}) // every step of the loop reads again
+	}
+	return e
 }
 
 // forWorker returns the variables of the next worker, and those that override them. It runs as user, or
@@ -134,8 +143,12 @@ func (e *environment) read(base map[string]string) (map[string]string, error) {
 	if err := e.files.Dir(e.dir); err != nil {
 		return base, fmt.Errorf("read envdir %w", err)
 	}
+	var files map[string]string
+	var errs []error
+	if !e.reader.Run(func() { files, errs = envdir.Read(e.dir) }, readEnvDirTime) { // it hangs since the check
+		return base, fmt.Errorf("read envdir %s: %w", e.dir, process.ErrNotAnswering)
+	}
 	vars := maps.Clone(base)
-	files, errs := envdir.Read(e.dir)
 	maps.Copy(vars, files)
 	return vars, errors.Join(errs...)
 }
