@@ -203,6 +203,10 @@ func (all snapshot) copy(inode uint64, a Address) (Taken, error) {
 		copied, failed := copyFrom(p.pid, fd)
 		switch {
 		case failed == nil && isSocket(copied, inode, a):
+			if err := checkOwner(copied); err != nil {
+				unix.Close(copied)
+				return Taken{}, &ForbiddenError{PID: p.pid, Err: err}
+			}
 			return Taken{FD: copied, From: p.pid}, nil
 		case failed == nil:
 			unix.Close(copied)
@@ -240,6 +244,19 @@ func isSocket(fd int, inode uint64, a Address) bool {
 	}
 	file, ok := addr.(*unix.SockaddrUnix)
 	return ok && a.Path != "" && path.Base(file.Name) == path.Base(a.Path)
+}
+
+// checkOwner refuses a socket that another user has created, unless it is root: any process can bind an address first and
+// give itself the environment of a worker. It would keep its descriptor, and accept connections beside the new workers.
+func checkOwner(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return os.NewSyscallError("fstat", err)
+	}
+	if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return ownerError(st.Uid)
+	}
+	return nil
 }
 
 func addrPort(addr unix.Sockaddr) (netip.AddrPort, bool) {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -333,6 +334,29 @@ func FuzzParseDiag(f *testing.F) {
 			t.Errorf("a socket without a name: %+v", s)
 		}
 	})
+}
+
+// TestForeignSocket checks that a process of another user cannot claim to be a worker.
+func TestForeignSocket(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("a socket of another user takes root")
+	}
+	file, a := bind(t, "tcp4", "127.0.0.1:0")
+	if err := unix.Fchown(int(file.Fd()), 64990, -1); err != nil {
+		t.Fatal(err)
+	}
+	hold(t, file, workerEnv(a, 1), "sleep", "1000")
+	file.Close()
+	f := NewFinder("")
+	got, err := f.Take(a)
+	var forbidden *ForbiddenError
+	if !errors.As(err, &forbidden) || !strings.Contains(err.Error(), "created by user 64990") {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if workers := f.Workers(); len(workers) > 0 {
+		t.Errorf("the workers are %+v", workers)
+	}
 }
 
 // TestForbidden checks that the error names what is missing.

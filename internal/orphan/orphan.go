@@ -46,8 +46,15 @@ func NewFinder(statusFile string) *Finder {
 // process holds it as well.
 var ErrNone = errors.New("no worker of a start_server that is gone holds the socket")
 
+// An ownerError is the user that created a socket, neither this one nor root.
+type ownerError uint32
+
+func (e ownerError) Error() string {
+	return fmt.Sprintf("the socket was created by user %d", uint32(e))
+}
+
 // A ForbiddenError means that a worker may hold the socket, but the kernel does not allow taking it
-// over.
+// over, or another user has created it.
 type ForbiddenError struct {
 	PID int // of the worker; 0 if the kernel does not even show which process holds the socket
 	Err error
@@ -55,7 +62,10 @@ type ForbiddenError struct {
 
 func (e *ForbiddenError) Error() string {
 	const needs = "root or CAP_SYS_PTRACE, or the same user and kernel.yama.ptrace_scope=0"
+	var owner ownerError
 	switch {
+	case errors.As(e.Err, &owner):
+		return fmt.Sprintf("it is not taken over from worker %d of a start_server that was killed: %v", e.PID, owner)
 	case errors.Is(e.Err, errors.ErrUnsupported):
 		return "taking it over from the worker of a start_server that was killed needs Linux 5.6 or later"
 	case e.PID == 0:
