@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -82,7 +83,8 @@ type session struct {
 	exit  string // the file to which it writes the exit status of each command
 
 	mu     sync.Mutex
-	output bytes.Buffer // printed since the last line that was waited for
+	output []byte   // of all commands
+	lines  []string // of the last command, without those that were waited for
 }
 
 const shellVariable = "START_SERVER_TEST_SHELL"
@@ -143,16 +145,24 @@ func link(t *testing.T, file, name string) {
 func (s *session) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.output.Write(p)
+	begun := s.output[bytes.LastIndexByte(s.output, '\n')+1:]
+	for line := range strings.Lines(string(begun) + string(p)) {
+		if strings.HasSuffix(line, "\n") {
+			s.lines = append(s.lines, plain(line))
+		}
+	}
+	s.output = append(s.output, p...)
+	return len(p), nil
 }
 
-// run runs a command, and waits until it has succeeded and printed its output: each line in order,
-// possibly with others between them. Numbers may differ.
+// run runs a command, and waits until it has succeeded and printed its output: each line, possibly
+// with others, and in any order, as several processes print. Numbers may differ.
 func (s *session) run(c typed) {
 	s.t.Helper()
 	if strings.Contains(c.command, "--restart") { // it needs a worker that has started
 		s.until("a status file", s.hasStatus)
 	}
+	s.forgetLines()
 	if _, err := fmt.Fprintf(s.stdin, "%s\necho $? >%s\n", c.command, s.exit); err != nil {
 		s.t.Fatal(err)
 	}
@@ -167,7 +177,7 @@ func (s *session) run(c typed) {
 		s.t.Fatal(err)
 	}
 	for _, line := range c.output {
-		s.until(fmt.Sprintf("%s prints %q", c.command, line), func() bool { return s.skipTo(line) })
+		s.until(fmt.Sprintf("%s prints %q", c.command, line), func() bool { return s.takeLine(plain(line)) })
 	}
 }
 
@@ -188,25 +198,32 @@ func (s *session) until(what string, condition func() bool) {
 func (s *session) text() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.output.String()
+	return string(s.output)
+}
+
+func (s *session) forgetLines() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines = nil
+}
+
+// takeLine removes a line from those of the last command.
+func (s *session) takeLine(line string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.Index(s.lines, line)
+	if i < 0 {
+		return false
+	}
+	s.lines = slices.Delete(s.lines, i, i+1)
+	return true
 }
 
 var number = regexp.MustCompile(`\d+`)
 
-// skipTo drops the output up to and including the wanted line. It reports false if there is none.
-func (s *session) skipTo(want string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	text := s.output.String()
-	for line := range strings.Lines(text) {
-		if number.ReplaceAllString(line, "N") == number.ReplaceAllString(want, "N")+"\n" {
-			_, rest, _ := strings.Cut(text, line)
-			s.output.Reset()
-			s.output.WriteString(rest)
-			return true
-		}
-	}
-	return false
+// plain returns a line without its end and its numbers.
+func plain(line string) string {
+	return number.ReplaceAllString(strings.TrimSuffix(line, "\n"), "N")
 }
 
 // In a new network namespace the test binary turns the loopback device on and executes the shell.
