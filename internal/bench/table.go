@@ -17,7 +17,7 @@ type row struct {
 	failed  map[string]bool
 }
 
-// unit says how a number is written.
+// unit is how a number is written.
 type unit struct {
 	name   string
 	factor float64 // what one of it is in the unit that is measured in: nanoseconds, bytes

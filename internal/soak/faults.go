@@ -16,19 +16,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fault is something that goes wrong. Inject returns when all is set right again, which is not to say that the
-// superdaemon has got over it.
+// fault is something that goes wrong. Inject returns when the cause is removed; the superdaemon may not have recovered yet.
 type fault struct {
 	name   string
 	kills  int  // how many serving workers it kills; those lose what they are answering
 	swaps  bool // a new generation must come of it
 	alone  bool // no HUPs at random besides
 	outage bool // nothing listens for a while: requests may be lost
-	inject func(*stage) error
+	inject func(*harness) error
 }
 
 var faults = []fault{
-	{name: "hup", swaps: true, inject: func(s *stage) error { return s.hup() }},
+	{name: "hup", swaps: true, inject: func(s *harness) error { return s.hup() }},
 	{name: "hup_storm", swaps: true, inject: hupStorm},
 	{name: "kill_current", kills: 1, swaps: true, alone: true, inject: killCurrent},
 	{name: "kill_current_and_hup", kills: 1, swaps: true, alone: true, inject: killCurrentAndHUP},
@@ -43,8 +42,8 @@ var faults = []fault{
 	{name: "program_gone", swaps: true, inject: programGone},
 	{name: "log_command_killed", inject: logCommandKilled},
 	{name: "log_command_stopped", inject: logCommandStopped},
-	{name: "log_folder_gone", inject: logFolderGone},
-	{name: "status_folder_gone", swaps: true, inject: statusFolderGone},
+	{name: "log_directory_gone", inject: logDirectoryGone},
+	{name: "status_directory_gone", swaps: true, inject: statusDirectoryGone},
 	{name: "descriptors_run_out", swaps: true, inject: limited("--nofile", "3", "failed to start a new worker")},
 	{name: "fork_fails", swaps: true, inject: forkFails},
 	{name: "files_full", swaps: true, inject: limited("--fsize", "0", "status file")},
@@ -62,20 +61,20 @@ var faults = []fault{
 }
 
 // someTime is up to so many milliseconds.
-func (s *stage) someTime(milliseconds int) time.Duration {
+func (s *harness) someTime(milliseconds int) time.Duration {
 	return time.Duration(s.rand.IntN(milliseconds*1000)) * time.Microsecond
 }
 
-func (s *stage) hup() error { return s.cmd.Process.Signal(syscall.SIGHUP) }
+func (s *harness) hup() error { return s.cmd.Process.Signal(syscall.SIGHUP) }
 
 // current is the pid of the worker that answers.
-func (s *stage) current() (pid int, err error) {
+func (s *harness) current() (pid int, err error) {
 	err = s.until("a worker answers", func() bool { _, pid = s.ask(); return pid != 0 })
 	return pid, err
 }
 
 // second waits until there is a worker besides the given one, and returns its pid.
-func (s *stage) second(first int) (pid int, err error) {
+func (s *harness) second(first int) (pid int, err error) {
 	err = s.until("a second worker", func() bool {
 		for _, pid = range s.named("app") {
 			if pid != first {
@@ -88,7 +87,7 @@ func (s *stage) second(first int) (pid int, err error) {
 }
 
 // untilLogged does something and waits until the log has so many more lines with the text.
-func (s *stage) untilLogged(text string, times int, do func() error) error {
+func (s *harness) untilLogged(text string, times int, do func() error) error {
 	before := s.logged(text)
 	if err := do(); err != nil {
 		return err
@@ -96,7 +95,7 @@ func (s *stage) untilLogged(text string, times int, do func() error) error {
 	return s.until(fmt.Sprintf("%d more lines %q", times, text), func() bool { return s.logged(text) >= before+times })
 }
 
-func hupStorm(s *stage) error {
+func hupStorm(s *harness) error {
 	for range 300 * (1 + s.rand.IntN(3)) {
 		if err := s.hup(); err != nil {
 			return err
@@ -106,7 +105,7 @@ func hupStorm(s *stage) error {
 	return nil
 }
 
-func killCurrent(s *stage) error {
+func killCurrent(s *harness) error {
 	pid, err := s.current()
 	if err != nil {
 		return err
@@ -114,7 +113,7 @@ func killCurrent(s *stage) error {
 	return syscall.Kill(pid, syscall.SIGKILL)
 }
 
-func killCurrentAndHUP(s *stage) error {
+func killCurrentAndHUP(s *harness) error {
 	pid, err := s.current()
 	if err != nil {
 		return err
@@ -126,7 +125,7 @@ func killCurrentAndHUP(s *stage) error {
 }
 
 // killOld kills the old worker at some moment around its end.
-func killOld(s *stage) error {
+func killOld(s *harness) error {
 	pid, err := s.current()
 	if err != nil {
 		return err
@@ -146,7 +145,7 @@ func ignoreGone(err error) error {
 }
 
 // gated has HUP start a worker that is not ready before the gate is opened, and calls do with its pid.
-func (s *stage) gated(do func(pid int) error) error {
+func (s *harness) gated(do func(pid int) error) error {
 	first, err := s.current()
 	if err != nil {
 		return err
@@ -165,12 +164,12 @@ func (s *stage) gated(do func(pid int) error) error {
 	return do(pid)
 }
 
-func killNew(s *stage) error {
+func killNew(s *harness) error {
 	return s.gated(func(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) })
 }
 
 // stopNew stops a worker that is starting for longer than it has to get ready: TERM does not reach it, only KILL.
-func stopNew(s *stage) error {
+func stopNew(s *harness) error {
 	return s.gated(func(pid int) error {
 		return s.untilLogged("new worker "+strconv.Itoa(pid)+" seems to have failed to start", 1, func() error {
 			return syscall.Kill(pid, syscall.SIGSTOP)
@@ -179,14 +178,14 @@ func stopNew(s *stage) error {
 }
 
 // late is a worker that is not ready in time.
-func late(s *stage) error {
+func late(s *harness) error {
 	return s.gated(func(pid int) error {
 		text := "new worker " + strconv.Itoa(pid) + " seems to have failed to start"
 		return s.until(text, func() bool { return s.logged(text) == 1 })
 	})
 }
 
-func stopCurrent(s *stage) error {
+func stopCurrent(s *harness) error {
 	pid, err := s.current()
 	if err != nil {
 		return err
@@ -198,30 +197,30 @@ func stopCurrent(s *stage) error {
 	return ignoreGone(syscall.Kill(pid, syscall.SIGCONT))
 }
 
-// brokenProgram deploys something that does not work, and mends it after some attempts.
-func brokenProgram(text string, mode os.FileMode) func(*stage) error {
-	return func(s *stage) error {
+// brokenProgram deploys something that does not work, and repairs it after some attempts.
+func brokenProgram(text string, mode os.FileMode) func(*harness) error {
+	return func(s *harness) error {
 		if err := replaceBy(s.path("app"), []byte(text), mode); err != nil {
 			return err
 		}
-		return s.deployedInVain()
+		return s.deployBroken()
 	}
 }
 
-func programGone(s *stage) error {
+func programGone(s *harness) error {
 	if err := os.Remove(s.path("app")); err != nil {
 		return err
 	}
-	return s.deployedInVain()
+	return s.deployBroken()
 }
 
-// deployedInVain sends HUP and mends the program after some attempts.
-func (s *stage) deployedInVain() error {
+// deployBroken sends HUP and repairs the program after some attempts.
+func (s *harness) deployBroken() error {
 	err := s.untilLogged("seems to have failed to start", 1+s.rand.IntN(3), s.hup)
 	return errors.Join(err, replace(s.path("app"), s.path("good")))
 }
 
-func logCommandKilled(s *stage) error {
+func logCommandKilled(s *harness) error {
 	for range 1 + s.rand.IntN(5) {
 		for _, pid := range s.named("cat") {
 			syscall.Kill(pid, syscall.SIGKILL)
@@ -231,7 +230,7 @@ func logCommandKilled(s *stage) error {
 	return s.hup()
 }
 
-func logCommandStopped(s *stage) error {
+func logCommandStopped(s *harness) error {
 	pids := s.named("cat")
 	for _, pid := range pids {
 		syscall.Kill(pid, syscall.SIGSTOP)
@@ -244,7 +243,7 @@ func logCommandStopped(s *stage) error {
 	return nil
 }
 
-func logFolderGone(s *stage) error {
+func logDirectoryGone(s *harness) error {
 	if err := os.Rename(s.path("log"), s.path("log.away")); err != nil {
 		return err
 	}
@@ -253,7 +252,7 @@ func logFolderGone(s *stage) error {
 	return errors.Join(err, os.Rename(s.path("log.away"), s.path("log")))
 }
 
-func statusFolderGone(s *stage) error {
+func statusDirectoryGone(s *harness) error {
 	generation, _ := s.ask()
 	if err := os.Rename(s.path("run"), s.path("run.away")); err != nil {
 		return err
@@ -269,8 +268,8 @@ func statusFolderGone(s *stage) error {
 
 // limited has the superdaemon, and not its worker, run into a limit at a HUP, and waits until its log complains.
 // The option is one of prlimit(1).
-func limited(option, limit, complaint string) func(*stage) error {
-	return func(s *stage) error {
+func limited(option, limit, complaint string) func(*harness) error {
+	return func(s *harness) error {
 		old, err := s.prlimit("--raw", "--noheadings", "--output=SOFT", option)
 		if err != nil {
 			return err
@@ -287,7 +286,7 @@ func limited(option, limit, complaint string) func(*stage) error {
 
 // prlimit sets or reads a limit of the superdaemon. It takes a process of the same user: root without CAP_SYS_RESOURCE, as
 // in many a container, may not.
-func (s *stage) prlimit(args ...string) (string, error) {
+func (s *harness) prlimit(args ...string) (string, error) {
 	cmd := exec.Command("prlimit", append([]string{"--pid=" + strconv.Itoa(s.cmd.Process.Pid)}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cmd.SysProcAttr.Credential}
 	out, err := cmd.CombinedOutput()
@@ -297,8 +296,8 @@ func (s *stage) prlimit(args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// forkFails needs a superdaemon that is not root's, whom RLIMIT_NPROC does not bind.
-func forkFails(s *stage) error {
+// forkFails needs a superdaemon that is not root's, to which RLIMIT_NPROC does not apply.
+func forkFails(s *harness) error {
 	if os.Getuid() != 0 {
 		return s.hup() // its user has other processes, and they are not to be disturbed
 	}
@@ -306,7 +305,7 @@ func forkFails(s *stage) error {
 }
 
 // upgrade replaces the binary and sends USR2. It returns when the new one runs.
-func upgrade(s *stage) error {
+func upgrade(s *harness) error {
 	if err := replace(s.path("start_server"), s.path("binary")); err != nil {
 		return err
 	}
@@ -320,7 +319,7 @@ func upgrade(s *stage) error {
 	})
 }
 
-func upgradeAndHUP(s *stage) error {
+func upgradeAndHUP(s *harness) error {
 	done := make(chan error, 1)
 	hups, pauses := 1+s.rand.IntN(20), make([]time.Duration, 20)
 	for i := range pauses {
@@ -337,7 +336,7 @@ func upgradeAndHUP(s *stage) error {
 	return errors.Join(upgrade(s), <-done)
 }
 
-func upgradeBroken(s *stage) error {
+func upgradeBroken(s *harness) error {
 	text := []string{"#!/bin/sh\nexit 1\n", "#!/bin/sh\necho 9.9\n", "\x7fELF and no more", ""}[s.rand.IntN(4)]
 	if err := replaceBy(s.path("start_server"), []byte(text), 0o755); err != nil {
 		return err
@@ -347,7 +346,7 @@ func upgradeBroken(s *stage) error {
 	return errors.Join(err, replace(s.path("start_server"), s.path("binary")))
 }
 
-func straySignals(s *stage) error {
+func straySignals(s *harness) error {
 	// Left out are those that stop a process, like TTOU: they are for the terminal's user. And 34, which Go cannot catch.
 	strays := []syscall.Signal{syscall.SIGUSR1, syscall.SIGALRM, syscall.SIGWINCH, syscall.SIGCONT, syscall.SIGPIPE,
 		syscall.SIGCHLD, syscall.SIGURG, syscall.SIGIO, syscall.SIGVTALRM, syscall.SIGPROF, syscall.SIGPWR, syscall.SIGXCPU,
@@ -361,7 +360,7 @@ func straySignals(s *stage) error {
 	return nil
 }
 
-func superdaemonStopped(s *stage) error {
+func superdaemonStopped(s *harness) error {
 	s.signal(syscall.SIGSTOP)
 	s.hup()
 	time.Sleep(s.someTime(1000))
@@ -369,10 +368,10 @@ func superdaemonStopped(s *stage) error {
 	return nil
 }
 
-func superdaemonKilled(s *stage) error { return s.restart() }
+func superdaemonKilled(s *harness) error { return s.restart() }
 
 // superdaemonKilledInRestart kills it at some moment around a swap.
-func superdaemonKilledInRestart(s *stage) error {
+func superdaemonKilledInRestart(s *harness) error {
 	if err := s.hup(); err != nil {
 		return err
 	}
@@ -381,7 +380,7 @@ func superdaemonKilledInRestart(s *stage) error {
 }
 
 // restart kills the superdaemon and starts it again, with further options if any. The workers serve meanwhile.
-func (s *stage) restart(options ...string) error {
+func (s *harness) restart(options ...string) error {
 	s.signal(syscall.SIGKILL)
 	<-s.ended
 	time.Sleep(s.someTime(500))
@@ -389,7 +388,7 @@ func (s *stage) restart(options ...string) error {
 }
 
 // socketsShutDown does to the listening sockets, which all workers share, what some servers do when they end.
-func socketsShutDown(s *stage) error {
+func socketsShutDown(s *harness) error {
 	pid, err := s.current()
 	if err != nil {
 		return err
@@ -401,7 +400,7 @@ func socketsShutDown(s *stage) error {
 	return ignoreGone(syscall.Kill(pid, syscall.SIGTERM)) // as a server that cannot accept any more would end
 }
 
-func (s *stage) shutDownSockets() error {
+func (s *harness) shutDownSockets() error {
 	pidfd, err := unix.PidfdOpen(s.cmd.Process.Pid, 0)
 	if err != nil {
 		return err
@@ -423,7 +422,7 @@ func (s *stage) shutDownSockets() error {
 }
 
 // logUnread fills the pipe of the log command, which reads nothing, and has a worker replaced then.
-func logUnread(s *stage) error {
+func logUnread(s *harness) error {
 	pids, generation := s.named("cat"), s.newest()
 	for _, pid := range pids {
 		syscall.Kill(pid, syscall.SIGSTOP)
@@ -443,7 +442,7 @@ func logUnread(s *stage) error {
 }
 
 // filesystemHangs deploys a program on a file system that hangs when it is started.
-func filesystemHangs(s *stage) error {
+func filesystemHangs(s *harness) error {
 	if s.hang == "" {
 		return s.hup()
 	}
@@ -465,12 +464,12 @@ func filesystemHangs(s *stage) error {
 }
 
 // programGivenUp deploys something that does not work, under a superdaemon that gives up.
-func programGivenUp(s *stage) error {
+func programGivenUp(s *harness) error {
 	attempts := 1 + s.rand.IntN(3)
 	if err := s.restart("--max-attempts=" + strconv.Itoa(attempts)); err != nil {
 		return err
 	}
-	if err := s.well(0); err != nil {
+	if err := s.recovered(0); err != nil {
 		return err
 	}
 	pid, err := s.current()

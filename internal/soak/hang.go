@@ -7,6 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // hangVariable names the environment variable with the directory of the file system that can hang.
@@ -16,8 +19,11 @@ const hangVariable = "SOAK_HANG"
 // exists (testdata/hangfs): it shows the directory real at mnt. It reports whether that was done, and has ended. That takes
 // root and /dev/fuse.
 func underHangingFileSystem() (ended bool, err error) {
+	if os.Getenv(hangVariable) != "" {
+		return false, unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0)
+	}
 	device, err := os.Open("/dev/fuse")
-	if err != nil || os.Getuid() != 0 || os.Getenv(hangVariable) != "" {
+	if err != nil || os.Getuid() != 0 {
 		return false, nil
 	}
 	device.Close()
@@ -36,5 +42,6 @@ func underHangingFileSystem() (ended bool, err error) {
 	cmd := exec.Command(program, append(args, os.Args[1:]...)...)
 	cmd.Env = append(os.Environ(), hangVariable+"="+dir)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return true, cmd.Run()
 }

@@ -53,9 +53,9 @@ func soak(binary string, duration time.Duration, seed uint64, first int, only st
 	if len(chosen) == 0 {
 		return fmt.Errorf("-only %q: no such fault", only)
 	}
-	s, err := newStage(binary, os.Getenv(hangVariable))
+	s, err := newHarness(binary, os.Getenv(hangVariable))
 	if s != nil {
-		defer os.RemoveAll(s.folder)
+		defer os.RemoveAll(s.dir)
 	}
 	if err != nil {
 		return errors.Join(err, s.stop())
@@ -93,8 +93,8 @@ func schedule(chosen []fault, seed uint64, step int) fault {
 	return chosen[round.Perm(len(chosen))[step%len(chosen)]]
 }
 
-// step injects a fault under load, with up to two HUPs at random besides, and waits until all is well again.
-func (s *stage) step(f fault, t *tally) error {
+// step injects a fault under load, with up to two HUPs at random besides, and waits until it has recovered.
+func (s *harness) step(f fault, t *tally) error {
 	generation := s.newest()
 	stop := s.traffic()
 	time.Sleep(s.someTime(100))
@@ -114,7 +114,7 @@ func (s *stage) step(f fault, t *tally) error {
 	if !f.swaps && (f.alone || len(pauses) == 0) {
 		generation-- // the same will do
 	}
-	err = errors.Join(err, s.well(generation))
+	err = errors.Join(err, s.recovered(generation))
 	result := stop()
 	t.Add(result)
 	t.injected++

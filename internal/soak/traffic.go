@@ -13,8 +13,8 @@ import (
 // clients is how many ask at once: a quarter each on TCP and on the unix socket, with kept connections and without.
 const clients = 16
 
-// traffic starts the clients; the returned function stops them and says what they got.
-func (s *stage) traffic() (stop func() load.Result) {
+// traffic starts the clients; the returned function stops them and returns what they got.
+func (s *harness) traffic() (stop func() load.Result) {
 	address, _ := os.ReadFile(s.path("address")) // it was there when the first worker was
 	ctx, cancel := context.WithCancel(context.Background())
 	results := make(chan load.Result, 4)

@@ -1,5 +1,5 @@
 // Command worker is a graceful server that answers with its generation and its pid, each after up to 20 ms. It is ready
-// when there is no file "gate" in its folder, and leaves its address in the file "address".
+// when there is no file "gate" in its directory, and leaves its address in the file "address".
 package main
 
 import (

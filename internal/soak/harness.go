@@ -22,14 +22,14 @@ import (
 // patience is how long anything may take that is waited for. It is reached only when something hangs.
 const patience = 40 * time.Second
 
-// stranger is the user whose superdaemon it is when root runs the soak: nobody's, so its limits are nobody's.
-const stranger = 64990
+// uid is the user of the superdaemon if root runs the soak. It has no other processes that its limits could affect.
+const uid = 64990
 
-// stage is the superdaemon under test and the folder that it lives in.
-type stage struct {
+// harness is the superdaemon under test and its directory.
+type harness struct {
 	hang     string // where the file system is that can hang, "" for none
 	port     string // "127.0.0.1:8080"
-	folder   string
+	dir      string
 	cmd      *exec.Cmd
 	ended    chan error
 	rand     *rand.Rand
@@ -38,13 +38,13 @@ type stage struct {
 	groups   []int // process groups of the superdaemons
 }
 
-// newStage builds what is needed, starts the superdaemon and waits until it serves.
-func newStage(binary, hang string) (*stage, error) {
-	folder, err := os.MkdirTemp("", "soak")
+// newHarness builds what is needed, starts the superdaemon and waits until it serves.
+func newHarness(binary, hang string) (*harness, error) {
+	dir, err := os.MkdirTemp("", "soak")
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{folder: folder, hang: hang}
+	s := &harness{dir: dir, hang: hang}
 	s.client = http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -54,7 +54,7 @@ func newStage(binary, hang string) (*stage, error) {
 	if s.port, err = freePort(); err != nil {
 		return s, err
 	}
-	if err := errors.Join(s.furnish(binary), s.start()); err != nil {
+	if err := errors.Join(s.install(binary), s.start()); err != nil {
 		return s, err
 	}
 	if err := s.until("generation 1 serves", func() bool { return s.newest() >= 1 }); err != nil {
@@ -64,10 +64,10 @@ func newStage(binary, hang string) (*stage, error) {
 	return s, nil
 }
 
-func (s *stage) path(name string) string { return filepath.Join(s.folder, name) }
+func (s *harness) path(name string) string { return filepath.Join(s.dir, name) }
 
-// furnish puts programs and folders where the superdaemon will find them. The file good is what app is restored from.
-func (s *stage) furnish(binary string) error {
+// install puts programs and directories where the superdaemon will find them. The file good is what app is restored from.
+func (s *harness) install(binary string) error {
 	if err := build(s.path("good"), "./internal/soak/worker"); err != nil {
 		return err
 	}
@@ -84,10 +84,10 @@ func (s *stage) furnish(binary string) error {
 	}
 	if os.Getuid() == 0 {
 		for _, name := range []string{"", "run", "log"} {
-			err = errors.Join(err, os.Chown(s.path(name), stranger, stranger))
+			err = errors.Join(err, os.Chown(s.path(name), uid, uid))
 		}
 	}
-	return errors.Join(err, os.Chmod(s.folder, 0o755))
+	return errors.Join(err, os.Chmod(s.dir, 0o755))
 }
 
 func build(path, pkg string) error {
@@ -121,15 +121,15 @@ func freePort() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-func (s *stage) start(options ...string) error {
+func (s *harness) start(options ...string) error {
 	args := append([]string{"--port=" + s.port, "--path=" + s.path("sock"),
 		"--pid-file=pid", "--status-file=run/status", "--log-file=| exec cat >> " + s.path("log/log"),
 		"--ready-timeout=2", "--kill-timeout=10"}, options...)
 	s.cmd, s.ended = exec.Command(s.path("start_server"), append(args, "--", s.path("app"))...), make(chan error, 1)
-	s.cmd.Dir = s.folder
+	s.cmd.Dir = s.dir
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if os.Getuid() == 0 {
-		s.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: stranger, Gid: stranger}
+		s.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: uid}
 	}
 	s.cmd.Stderr = os.Stderr
 	if err := s.cmd.Start(); err != nil {
@@ -141,8 +141,8 @@ func (s *stage) start(options ...string) error {
 	return nil
 }
 
-// stop ends the superdaemon as an operator would, and says what is left of it.
-func (s *stage) stop() error {
+// stop ends the superdaemon as an operator would, and reports what is left of it.
+func (s *harness) stop() error {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return nil
 	}
@@ -178,10 +178,10 @@ func groupGone(group int) error {
 	return nil
 }
 
-func (s *stage) signal(sig syscall.Signal) { s.cmd.Process.Signal(sig) }
+func (s *harness) signal(sig syscall.Signal) { s.cmd.Process.Signal(sig) }
 
 // until waits for a condition, or for the end of the superdaemon.
-func (s *stage) until(what string, condition func() bool) error {
+func (s *harness) until(what string, condition func() bool) error {
 	for deadline := time.Now().Add(patience); !condition(); time.Sleep(5 * time.Millisecond) {
 		if s.gone() {
 			return fmt.Errorf("waiting for %q: the superdaemon is gone", what)
@@ -193,8 +193,8 @@ func (s *stage) until(what string, condition func() bool) error {
 	return nil
 }
 
-// gone says whether the superdaemon has ended.
-func (s *stage) gone() bool {
+// gone reports whether the superdaemon has ended.
+func (s *harness) gone() bool {
 	select {
 	case err := <-s.ended:
 		s.ended <- err
@@ -204,8 +204,8 @@ func (s *stage) gone() bool {
 	}
 }
 
-// String is what a report of trouble should tell.
-func (s *stage) String() string {
+// String is the state, for error messages.
+func (s *harness) String() string {
 	status, _ := os.ReadFile(s.path("run/status"))
 	log, _ := os.ReadFile(s.path("log/log"))
 	return fmt.Sprintf("status file %q, children %v, %d descriptors, log:\n%s",
@@ -213,7 +213,7 @@ func (s *stage) String() string {
 }
 
 // ask returns the generation and the pid of a worker that answers, zeros if none does.
-func (s *stage) ask() (generation, pid int) {
+func (s *harness) ask() (generation, pid int) {
 	response, err := s.client.Get("http://localhost/")
 	if err != nil {
 		return 0, 0
@@ -225,7 +225,7 @@ func (s *stage) ask() (generation, pid int) {
 }
 
 // newest is the generation of the one worker that the status file holds and that answers; 0 while it is not that way.
-func (s *stage) newest() int {
+func (s *harness) newest() int {
 	status, _ := os.ReadFile(s.path("run/status"))
 	generation, pid := s.ask()
 	if generation == 0 || string(status) != fmt.Sprintf("%d:%d\n", generation, pid) {
@@ -242,7 +242,7 @@ type child struct {
 }
 
 // children lists them, youngest last.
-func (s *stage) children() (list []child) {
+func (s *harness) children() (list []child) {
 	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.cmd.Process.Pid))
 	for _, file := range files {
 		pids, _ := os.ReadFile(file)
@@ -261,7 +261,7 @@ func (s *stage) children() (list []child) {
 }
 
 // named are the pids of the children that run the program of that name.
-func (s *stage) named(name string) (pids []int) {
+func (s *harness) named(name string) (pids []int) {
 	for _, c := range s.children() {
 		if c.name == name && c.state != "Z" {
 			pids = append(pids, c.pid)
@@ -270,13 +270,13 @@ func (s *stage) named(name string) (pids []int) {
 	return pids
 }
 
-func (s *stage) descriptors() int {
+func (s *harness) descriptors() int {
 	entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
 	return len(entries)
 }
 
 // memory is the superdaemon's anonymous memory in bytes: that which is not pages of a file.
-func (s *stage) memory() int {
+func (s *harness) memory() int {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
 	sum := 0
 	for line := range strings.Lines(string(text)) {
@@ -288,8 +288,8 @@ func (s *stage) memory() int {
 	return sum
 }
 
-// well waits until all is well with a generation later than the given one.
-func (s *stage) well(after int) error {
+// recovered waits until a generation later than the given one serves, and nothing else is left of the fault.
+func (s *harness) recovered(after int) error {
 	err := s.until(fmt.Sprintf("one worker newer than generation %d serves", after), func() bool {
 		return s.newest() > after && len(s.named("app")) == 1
 	})
@@ -306,7 +306,7 @@ func (s *stage) well(after int) error {
 }
 
 // logged counts the lines of the log that hold the text.
-func (s *stage) logged(text string) int {
+func (s *harness) logged(text string) int {
 	log, _ := os.ReadFile(s.path("log/log"))
 	return strings.Count(string(log), text)
 }
