@@ -10,7 +10,7 @@ BASHDIR = share/bash-completion/completions
 ZSHDIR = share/zsh/site-functions
 FISHDIR = share/fish/vendor_completions.d
 DOCDIR = share/doc/start_server
-EXAMPLES = $(addprefix internal/conformance/systemd/testdata/,app.service app.socket notify.service) .github/Dockerfile
+EXAMPLES = $(addprefix internal/conformance/systemd/testdata/,app.service app.socket notify.service stored.service survivor.service) .github/Dockerfile
 INSTALLED = bin/start_server share/man/man1/start_server.1 \
   $(addprefix $(DOCDIR)/,README.md guide.md CHANGELOG.md LICENSE $(addprefix examples/,$(notdir $(EXAMPLES)))) \
   $(BASHDIR)/start_server $(ZSHDIR)/_start_server $(FISHDIR)/start_server.fish

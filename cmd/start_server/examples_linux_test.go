@@ -100,23 +100,27 @@ func needPrograms(t *testing.T, dir string, args []string) {
 func TestReadmeReady(t *testing.T) {
 	bin := t.TempDir()
 	scripttest.Build(t, bin, ".")
-	for dir, worker := range map[string][]string{
-		"perl":   {"perl", "-e", `do "./ready.pl"; ready(); sleep 1000`},
-		"python": {"python3", "-B", "-c", "import ready, time; ready.ready(); time.sleep(1000)"},
-		"shell":  {"sh", "-c", "systemd-notify --ready; exec sleep 1000"},
+	for name, example := range map[string]struct {
+		dir    string
+		worker []string
+	}{
+		"perl":     {"perl", []string{"perl", "-e", `do "./ready.pl"; ready(); sleep 1000`}},
+		"python":   {"python", []string{"python3", "-B", "-c", "import ready, time; ready.ready(); time.sleep(1000)"}},
+		"gunicorn": {"python", []string{"gunicorn", "-b", "unix:" + filepath.Join(t.TempDir(), "sock"), "wsgi:app"}},
+		"shell":    {"", []string{"sh", "-c", "systemd-notify --ready; exec sleep 1000"}},
 	} {
-		t.Run(dir, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			program := worker[0]
-			if dir == "shell" {
-				program, dir = "systemd-notify", ""
+			program := example.worker[0]
+			if name == "shell" {
+				program = "systemd-notify"
 			}
 			if _, err := exec.LookPath(program); err != nil {
 				t.Skip(err)
 			}
 			status := filepath.Join(t.TempDir(), "status")
-			args := append([]string{"--interval=3600", "--ready-timeout=3600", "--status-file=" + status, "--"}, worker...)
-			p := begin(t, filepath.Join("../../testdata/examples", dir), exec.Command(bin+"/start_server", args...))
+			args := append([]string{"--interval=3600", "--ready-timeout=3600", "--status-file=" + status, "--"}, example.worker...)
+			p := begin(t, filepath.Join("../../testdata/examples", example.dir), exec.Command(bin+"/start_server", args...))
 			p.until("the worker is not ready", func() bool {
 				text, _ := os.ReadFile(status)
 				return strings.HasPrefix(string(text), "1:")
