@@ -370,10 +370,18 @@ func superdaemonStopped(s *harness) error {
 
 func superdaemonKilled(s *harness) error { return s.restart() }
 
-// superdaemonKilledInRestart kills it at some moment around a swap.
+// superdaemonKilledInRestart kills it at some moment around a swap, and the next ones while they take over.
 func superdaemonKilledInRestart(s *harness) error {
 	if err := s.hup(); err != nil {
 		return err
+	}
+	for range s.rand.IntN(3) {
+		time.Sleep(s.someTime(40))
+		s.signal(syscall.SIGKILL)
+		<-s.ended
+		if err := s.start(); err != nil {
+			return err
+		}
 	}
 	time.Sleep(s.someTime(40))
 	return s.restart()
