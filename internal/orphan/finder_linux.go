@@ -283,10 +283,13 @@ func (f *Finder) Adopt(fd int, key string) {
 	} else if file, ok := addr.(*unix.SockaddrUnix); ok {
 		a.Path = file.Name
 	}
-	all := takeSnapshot()
-	for p := all[os.Getppid()]; p != nil; p = all[p.parent] {
-		p.sockets = nil // the service manager may hold the socket
+	if f.all == nil {
+		f.all = takeSnapshot()
+		for p := f.all[os.Getppid()]; p != nil; p = f.all[p.parent] {
+			p.sockets = nil // the service manager may hold the socket
+		}
 	}
+	all := f.all
 	for _, p := range all {
 		if !p.holds(st.Ino) || all.top(p, st.Ino, f.names) != p {
 			continue

@@ -365,7 +365,7 @@ func TestForbidden(t *testing.T) {
 	for want, err := range map[string]*ForbiddenError{
 		"taking it over from worker 7 of a start_server that was killed needs root or CAP_SYS_PTRACE, or the same user and " +
 			"kernel.yama.ptrace_scope=0: operation not permitted": {PID: 7, Err: unix.EPERM},
-		"taking it over from the worker of a start_server that was killed needs Linux 5.6 or later": {PID: 7, Err: unix.ENOSYS},
+		"if a worker of a start_server that was killed holds it, taking it over needs Linux 5.6 or later": {PID: 7, Err: unix.ENOSYS},
 	} {
 		if err.Error() != want || !errors.Is(err, err.Err) {
 			t.Errorf("%q, want %q", err, want)

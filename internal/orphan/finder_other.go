@@ -7,6 +7,9 @@ import (
 	"syscall"
 )
 
+// A snapshot is of no use here.
+type snapshot struct{}
+
 // Take returns an error: only Linux has pidfd_getfd(2).
 func (f *Finder) Take(Address) (Taken, error) {
 	return Taken{}, &ForbiddenError{Err: errors.ErrUnsupported}

@@ -33,6 +33,7 @@ type Taken struct {
 type Finder struct {
 	status  status
 	workers map[int]Worker
+	all     snapshot // for Adopt, nil until it is needed
 }
 
 // NewFinder returns a Finder that uses the status file which a superdaemon may have left, or none
@@ -67,9 +68,9 @@ func (e *ForbiddenError) Error() string {
 	case errors.As(e.Err, &owner):
 		return fmt.Sprintf("it is not taken over from worker %d of a start_server that was killed: %v", e.PID, owner)
 	case errors.Is(e.Err, errors.ErrUnsupported):
-		return "taking it over from the worker of a start_server that was killed needs Linux 5.6 or later"
+		return "if a worker of a start_server that was killed holds it, taking it over needs Linux 5.6 or later"
 	case e.PID == 0:
-		return "taking it over from the worker of a start_server that was killed needs " + needs
+		return "if a worker of a start_server that was killed holds it, taking it over needs " + needs
 	}
 	return fmt.Sprintf("taking it over from worker %d of a start_server that was killed needs %s: %v", e.PID, needs, e.Err)
 }
