@@ -92,6 +92,30 @@ func TestReadmeLinks(t *testing.T) {
 	}
 }
 
+// TestReadmeMap checks that the files in CONTRIBUTING's map of the code exist.
+func TestReadmeMap(t *testing.T) {
+	rows := regexp.MustCompile("(?m)^\\| (`[^|]+`) \\|").FindAllStringSubmatch(read(t, "../../.github/CONTRIBUTING.md"), -1)
+	files := 0
+	for _, row := range rows {
+		dir := ""
+		for _, m := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			if !strings.HasSuffix(m[1], ".go") {
+				continue
+			}
+			files++
+			if strings.Contains(m[1], "/") {
+				dir = filepath.Dir(m[1])
+			}
+			if _, err := os.Stat(filepath.Join("../..", dir, filepath.Base(m[1]))); err != nil {
+				t.Errorf("the map in CONTRIBUTING.md: %v", err)
+			}
+		}
+	}
+	if files < 15 {
+		t.Errorf("found %d files in the map in CONTRIBUTING.md", files)
+	}
+}
+
 // documents returns the Markdown files of the project.
 func documents(t *testing.T) (files []string) {
 	root := os.DirFS("../..")
