@@ -8,11 +8,11 @@ import (
 	"github.com/start-server/start-server/internal/orphan"
 )
 
-// adopted are the workers that another superdaemon has started, and left when it was killed. They
-// are not children: their end is seen by a pidfd, and how they ended is not known.
+// adopted holds the workers that another superdaemon started and left behind when it was killed.
+// They are not children: a pidfd reports their end, and their exit status is unknown.
 type adopted struct {
 	processes map[int]*adoptedProcess // by pid
-	wakeUp    func()                  // makes the loop look which of them have ended
+	wakeUp    func()                  // makes the loop reap those that have ended
 }
 
 type adoptedProcess struct {
@@ -24,12 +24,12 @@ func newAdopted(wakeUp func()) *adopted {
 	return &adopted{processes: map[int]*adoptedProcess{}, wakeUp: wakeUp}
 }
 
-// add watches a process from now on.
+// add adds a process and watches for its end.
 func (a *adopted) add(p orphan.Process) {
 	a.processes[p.PID] = &adoptedProcess{Process: p, close: p.Watch(a.wakeUp)}
 }
 
-// reap returns one that has ended, and forgets it.
+// reap removes a worker that has ended and returns its pid. ok is false if there is none.
 func (a *adopted) reap() (pid int, ok bool) {
 	for pid, p := range a.processes {
 		if p.Exited() {
@@ -40,7 +40,7 @@ func (a *adopted) reap() (pid int, ok bool) {
 	return 0, false
 }
 
-// forget closes what belongs to a process.
+// forget closes the pidfd of a process.
 func (a *adopted) forget(pid int) {
 	if p := a.processes[pid]; p != nil {
 		p.close()
@@ -48,7 +48,8 @@ func (a *adopted) forget(pid int) {
 	}
 }
 
-// signal sends a worker, adopted or a child, a signal to stop. One that has ended is no error.
+// signal sends a signal to stop to a worker, adopted or a child. If the worker has ended, that is
+// not an error.
 func (a *adopted) signal(pid int, sig syscall.Signal) error {
 	var err error
 	if p := a.processes[pid]; p != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-// Config is what a superdaemon can be asked for: one field for each option that
-// start_server(1) describes. Begin with NewConfig, for not every default is zero.
+// Config configures Run. It has a field for each option in start_server(1). The zero value is not
+// usable: start with NewConfig.
 type Config struct {
 	Program []string // the server and its arguments
 
@@ -30,53 +30,54 @@ type Config struct {
 	PathMode  string // permissions of unix sockets, in octal; "" is 0777
 	PathOwner string // "user", "user:group" or ":group" of unix sockets, names or numbers; "" is that of this process
 
-	Dir    string // where the program runs; "" is here
+	Dir    string // working directory of the program; "" is that of this process
 	EnvDir string // "" is $ENVDIR
 	User   string // "user" or "user:group" that the program runs as, names or numbers; "" is that of this process
 
-	Interval     time.Duration // a worker that is alive after so long has started; NewConfig: 1 s
-	ReadyTimeout time.Duration // a worker that is not ready after so long has failed; 0: the interval decides
-	KillTimeout  time.Duration // a worker that lives so long after it was told to stop gets KILL; 0: never
-	MaxAttempts  int           // a restart, or the first start, is given up after so many failed attempts; 0: never
-	StopFirst    bool          // old workers are stopped before a new one is started
+	Interval     time.Duration // a worker that is alive after this time has started; NewConfig: 1 s
+	ReadyTimeout time.Duration // a worker that is not ready after this time has failed; 0: Interval decides
+	KillTimeout  time.Duration // from the signal to stop a worker to SIGKILL; 0: never
+	MaxAttempts  int           // failed attempts until a restart, or the first start, is given up; 0: never
+	StopFirst    bool          // stop the old workers before a new one is started
 	StopDelay    time.Duration // between a signal to stop and the signal to the workers
-	SignalOnHUP  string        // what old workers get after a HUP; NewConfig: "TERM"
-	SignalOnTERM string        // what workers get after a TERM; NewConfig: "TERM"
+	SignalOnHUP  string        // the signal to old workers after a HUP; NewConfig: "TERM"
+	SignalOnTERM string        // the signal to workers after a TERM; NewConfig: "TERM"
 
-	AutoRestart         bool           // false is $ENABLE_AUTO_RESTART
-	AutoRestartInterval *time.Duration // nil is $AUTO_RESTART_INTERVAL, or 360 s
-	KillOldDelay        *time.Duration // nil is $KILL_OLD_DELAY, or 5 s with auto restart, else 0
+	AutoRestart         bool           // false: $ENABLE_AUTO_RESTART
+	AutoRestartInterval *time.Duration // nil: $AUTO_RESTART_INTERVAL, or 360 s
+	KillOldDelay        *time.Duration // nil: $KILL_OLD_DELAY, or 5 s with auto restart, else 0
 
-	PIDFile    string // "" is none, as below
+	PIDFile    string // "": none, as for the next four
 	StatusFile string
 	StatusJSON string
 	LogFile    string // a file, or "| command"
-	LogPrefix  string // each line of the superdaemon's own begins with the time and this text; "" for neither
-	Daemonize  bool   // needs LogFile
+	LogPrefix  string // begin each line of the superdaemon itself with the time and this text
+	Daemonize  bool   // requires LogFile
 
-	// What the program decides that embeds this package. None of it is an option.
+	SocketActivation bool // pass the sockets by sd_listen_fds(3) as well
 
-	Version string `json:"-"` // of that program, for StatusJSON
+	// The fields below are for programs that embed this package. They are not options.
 
-	// OnEvent is called with each event, in order, from one goroutine. It never delays the superdaemon:
-	// events wait in a queue without a limit while it runs. Run returns after the last call has returned.
-	// Events that wait when the process is replaced by an upgrade are lost.
+	Version string `json:"-"` // of the program, for StatusJSON
+
+	// OnEvent is called with each event, in order, from one goroutine. It does not delay the
+	// superdaemon: meanwhile events wait in a queue without a limit. Run returns after the last
+	// call has returned. Events in the queue are lost if an upgrade replaces the process.
 	OnEvent func(Event) `json:"-"`
 
-	// GiveBack makes Run give back what it has taken of the process when it returns (see Run); NewConfig:
-	// true. Until then the standard output and error that LogFile has replaced stay open: a program that
-	// reads them sees no end. A command that exits when Run returns sets it to false.
+	// GiveBack makes Run restore, before it returns, what it has taken of the process (see Run);
+	// NewConfig: true. Until then the standard output and error that LogFile replaces stay open,
+	// and a program that reads them does not see end of file. A command that exits when Run returns
+	// sets it to false.
 	GiveBack bool `json:"-"`
-
-	SocketActivation bool // hand the sockets on by sd_listen_fds(3) as well
 }
 
-// NewConfig is a Config with the defaults for running a program.
+// NewConfig returns a Config for a program, with the default of each option.
 func NewConfig(program ...string) Config {
 	return Config{Program: program, Interval: time.Second, SignalOnHUP: "TERM", SignalOnTERM: "TERM", GiveBack: true}
 }
 
-// Validate names everything that is wrong, joined in one error.
+// Validate returns an error for everything that is wrong, joined.
 func (c Config) Validate() error {
 	if len(c.Program) == 0 {
 		return errors.New("server program not specified: start_server [options] -- program [argument ...]")
@@ -111,12 +112,12 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("--log-prefix=%q: must be one line", c.LogPrefix))
 	}
 	if c.Daemonize && c.LogFile == "" {
-		errs = append(errs, errors.New("--daemonize: --log-file must be given as well, for there will be no terminal"))
+		errs = append(errs, errors.New("--daemonize: requires --log-file, since there will be no terminal"))
 	}
 	return errors.Join(append(errs, c.validateStatusFiles(), c.validateAddresses())...)
 }
 
-// validateStatusFiles finds status files that would replace something else.
+// validateStatusFiles returns an error if a status file would replace another file.
 func (c Config) validateStatusFiles() error {
 	var errs []error
 	check := func(name, path string) {
@@ -137,7 +138,7 @@ func (c Config) validateStatusFiles() error {
 	return errors.Join(errs...)
 }
 
-// samePath tells whether two paths name one file, which need not exist.
+// samePath reports whether two paths name the same file, which need not exist.
 func samePath(a, b string) bool {
 	a, errA := filepath.Abs(a)
 	b, errB := filepath.Abs(b)
@@ -161,7 +162,7 @@ func (c Config) validateAccounts() error {
 	return errors.Join(accessErr, userErr)
 }
 
-// access is who can connect to the unix sockets.
+// access returns the mode and the owner of the unix sockets.
 func (c Config) access() (socket.Access, error) {
 	access := socket.DefaultAccess
 	var modeErr, ownerErr error
@@ -179,7 +180,7 @@ func (c Config) access() (socket.Access, error) {
 	return access, errors.Join(modeErr, ownerErr)
 }
 
-// user is the account that the workers run as, nil for that of this process.
+// user returns the account that the workers run as, or nil for that of this process.
 func (c Config) user() (*account.User, error) {
 	if c.User == "" {
 		return nil, nil
@@ -209,7 +210,7 @@ func (c Config) validateAddresses() error {
 	}
 	for _, path := range c.Paths {
 		if path == "" || strings.ContainsAny(path, ";\n\x00") {
-			errs = append(errs, fmt.Errorf("--path=%q: an empty path, or one with a semicolon, newline or NUL, cannot be told to the worker", path))
+			errs = append(errs, fmt.Errorf("--path=%q: a path must not be empty or contain a semicolon, newline or NUL byte", path))
 		}
 		if clean := filepath.Clean(path); addresses[clean] {
 			errs = append(errs, fmt.Errorf("--path=%q: the same address twice", path))

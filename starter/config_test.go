@@ -11,7 +11,7 @@ func TestValidate(t *testing.T) {
 	negative := -time.Second
 	for name, test := range map[string]struct {
 		change func(*Config)
-		wrong  []string // what the error says, line by line; nothing: all is right
+		wrong  []string // the lines of the error; nil for none
 	}{
 		"the defaults": {func(*Config) {}, nil},
 		"everything": {func(c *Config) {
@@ -34,12 +34,12 @@ func TestValidate(t *testing.T) {
 		"stop delay":           {func(c *Config) { c.StopDelay = -time.Second }, []string{`--stop-delay=-1: must not be negative`}},
 		"backlog":              {func(c *Config) { c.Backlog = -1 }, []string{"--backlog=-1: "}},
 		"no log command":       {func(c *Config) { c.LogFile = " | " }, []string{`--log-file=" | ": no command`}},
-		"no log":               {func(c *Config) { c.Daemonize = true }, []string{"--daemonize: --log-file must be given"}},
+		"no log":               {func(c *Config) { c.Daemonize = true }, []string{"--daemonize: requires --log-file"}},
 		"no port":              {func(c *Config) { c.Ports = []string{"http", "80"} }, []string{`"http"`}},
 		"one port twice":       {func(c *Config) { c.Ports = []string{"80", "0.0.0.0:80"} }, []string{`--port="0.0.0.0:80": the same address twice`}},
 		"one descriptor twice": {func(c *Config) { c.Ports = []string{"80=5", "81=5"} }, []string{`--port="81=5": the same descriptor twice`}},
 		"bad paths": {func(c *Config) { c.Paths = []string{"", "a;b", "a\nb", "a\x00b"} },
-			[]string{`--path="": an empty path`, `--path="a;b": `, `--path="a\nb": `, `--path="a\x00b": `}},
+			[]string{`--path="": a path must not be empty`, `--path="a;b": `, `--path="a\nb": `, `--path="a\x00b": `}},
 		"one path twice": {func(c *Config) { c.Paths = []string{"/run/a", "/run/./a", "b"} }, []string{`--path="/run/./a": the same address twice`}},
 	} {
 		c := NewConfig("program")
@@ -58,9 +58,9 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%s: %d lines, want %d:\n%v", name, len(lines), len(test.wrong), err)
 			continue
 		}
-		for i, words := range test.wrong {
-			if !strings.Contains(lines[i], words) {
-				t.Errorf("%s: %q does not say %q", name, lines[i], words)
+		for i, want := range test.wrong {
+			if !strings.Contains(lines[i], want) {
+				t.Errorf("%s: %q does not contain %q", name, lines[i], want)
 			}
 		}
 	}
@@ -70,7 +70,7 @@ func TestRules(t *testing.T) {
 	t.Parallel()
 	defer func() {
 		if recover() == nil {
-			t.Error("rules of a config that is not valid")
+			t.Error("no panic for an invalid config")
 		}
 	}()
 	c := NewConfig("x")

@@ -16,25 +16,26 @@ import (
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-// Control names a running superdaemon, this one or Perl's, by the files that it writes.
+// Control controls a running superdaemon, this one or Perl's, which is identified by the files that
+// it writes.
 type Control struct {
 	PIDFile    string
-	StatusFile string // for Restart; for Stop, which learns there which workers a killed superdaemon left
-	// SignalOnTERM is what Stop sends to workers that have no superdaemon any more; "" is TERM.
+	StatusFile string // for Restart; for Stop if it should stop the workers of a killed superdaemon
+	// SignalOnTERM is the signal of Stop to workers that have no superdaemon any more; "" is TERM.
 	SignalOnTERM string
 
-	StatusJSON string        // for Restart, which learns there that it was given up, and why; "" for none
+	StatusJSON string        // for Restart, to learn why a restart was given up; "" for none
 	Timeout    time.Duration // of Restart; 0 is none
-	Progress   io.Writer     // a terminal to show on what Restart waits for; nil for none
+	Progress   io.Writer     // a terminal on which Restart shows its progress; nil for none
 }
 
-// pollStatus is how often the status file is read while a restart is waited for.
+// pollStatus is the time between two readings of the status file while waiting for a restart.
 const pollStatus = 50 * time.Millisecond
 
-// Stop sends TERM and returns when the superdaemon is gone, and every worker with it. It is an error if
-// the pid file does not hold the pid of a superdaemon that has it locked: then no process is
-// signalled, unless StatusFile names workers that it left when it was killed. w gets the line that
-// the original prints.
+// Stop sends TERM to the superdaemon and returns when it and every worker are gone. It writes the
+// line that the original prints to w. If the pid file does not hold the pid of a superdaemon that
+// has it locked, that is an error and no process is signalled, unless StatusFile names workers that
+// the superdaemon left behind when it was killed.
 func (c Control) Stop(ctx context.Context, w io.Writer) error {
 	if c.PIDFile == "" {
 		return errors.New("--stop option requires --pid-file to be set as well")
@@ -55,9 +56,9 @@ func (c Control) Stop(ctx context.Context, w io.Writer) error {
 	return err
 }
 
-// Restart sends HUP and returns when one worker is left, and that was started after the call: a start
-// that was under way before is not an answer to this HUP. It is an error if the superdaemon gives the
-// restart up or ends, or if the timeout passes.
+// Restart sends HUP to the superdaemon and returns when one worker is left, which was started after
+// the call: a start that was under way before does not count. It returns an error if the
+// superdaemon gives the restart up, if it ends, or after the timeout.
 func (c Control) Restart(ctx context.Context) error {
 	if c.PIDFile == "" || c.StatusFile == "" {
 		return errors.New("--restart option requires --pid-file and --status-file to be set as well")
@@ -90,16 +91,17 @@ func (c Control) Restart(ctx context.Context) error {
 	return c.await(ctx, p, requested, progress)
 }
 
-// request is what was known when a restart was requested, to tell its outcome from that of an earlier one.
+// request is the state when a restart was requested, to distinguish its outcome from that of an
+// earlier one.
 type request struct {
 	generation int    // of the newest worker that had started
 	number     int    // of the latest restart in the JSON status
-	tick       uint64 // when it was, see process.StartTick
+	tick       uint64 // when it was requested, see process.StartTick
 	ticks      bool   // tick is known
 }
 
-// setMoment takes the time of the request. It returns when that is a tick ago: every worker that is started
-// afterwards was started in a later one.
+// setMoment records the time of the request. It returns in the next tick, so that every worker that
+// is started afterwards was started in a later one.
 func (r *request) setMoment() {
 	r.tick, r.ticks = process.CurrentTick()
 	for now := r.tick; r.ticks && now == r.tick; now, _ = process.CurrentTick() {
@@ -107,8 +109,8 @@ func (r *request) setMoment() {
 	}
 }
 
-// satisfiedBy reports whether these workers are the end of the restart: one is left, which was started
-// after the request. If the system does not tell when, one that is newer has to do, as it does for the original.
+// satisfiedBy reports whether the restart is over with these workers: one is left, which was
+// started after the request. If the time is unknown, any newer one counts, as for the original.
 func (r *request) satisfiedBy(workers []statusfile.Worker) bool {
 	if len(workers) != 1 || workers[0].Generation <= r.generation {
 		return false
@@ -117,7 +119,8 @@ func (r *request) satisfiedBy(workers []statusfile.Worker) bool {
 	return !r.ticks || !ok || started > r.tick
 }
 
-// lastRestart is the latest restart in the JSON status. Its number is 0 if there is none, or no such file is known.
+// lastRestart returns the latest restart in the JSON status. Its number is 0 if there is none, or
+// StatusJSON is "".
 func (c Control) lastRestart() (statusfile.Restart, error) {
 	if c.StatusJSON == "" {
 		return statusfile.Restart{}, nil
@@ -129,7 +132,7 @@ func (c Control) lastRestart() (statusfile.Restart, error) {
 	return *report.LastRestart, nil
 }
 
-// givenUp returns why the restart was given up, nil if it was not.
+// givenUp returns an error that contains the reason if the restart was given up, and nil otherwise.
 func (r *request) givenUp(last statusfile.Restart) error {
 	if last.Number <= r.number || last.Result != string(givenUp) {
 		return nil
@@ -147,11 +150,12 @@ func (c Control) await(ctx context.Context, p *pidfile.Process, requested reques
 		if err == nil && requested.satisfiedBy(workers) {
 			return nil
 		}
-		last, _ := c.lastRestart() // after an error the file may be back in a moment: writing it is tried again
+		last, _ := c.lastRestart() // after an error: the superdaemon will write the file again
 		if err := requested.givenUp(last); err != nil {
 			return err
 		}
-		// The status is read before: who has just ended may have finished the restart.
+		// The status was read before this: a superdaemon that has just ended may have finished the
+		// restart.
 		if gone, goneErr := p.Gone(); gone || goneErr != nil {
 			return errors.Join(fmt.Errorf("the superdaemon %d has ended before the restart was over", p.PID), goneErr)
 		}
@@ -165,7 +169,7 @@ func (c Control) await(ctx context.Context, p *pidfile.Process, requested reques
 	}
 }
 
-// superdaemon is the one that holds the pid file.
+// superdaemon returns the superdaemon that holds the pid file.
 func (c Control) superdaemon() (*pidfile.Process, error) {
 	p, err := pidfile.Holder(c.PIDFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -174,7 +178,7 @@ func (c Control) superdaemon() (*pidfile.Process, error) {
 	return p, err
 }
 
-// noPIDFileError is an fs.ErrNotExist in other words.
+// noPIDFileError is an fs.ErrNotExist with a more helpful text.
 type noPIDFileError struct{ path string }
 
 func (e noPIDFileError) Error() string {
@@ -190,9 +194,9 @@ func newest(workers []statusfile.Worker) (generation int) {
 	return generation
 }
 
-// awaits says what the restart waits for.
+// awaits describes what the restart waits for.
 func (r *request) awaits(workers []statusfile.Worker, last statusfile.Restart) string {
-	if newest(workers) <= r.generation || len(workers) == 1 { // the one that is left was started before
+	if newest(workers) <= r.generation || len(workers) == 1 { // the only worker is an old one
 		next := max(newest(workers), r.generation) + 1
 		waitingFor := fmt.Sprintf("waiting for generation %d or later to start", next)
 		if last.Number > r.number && last.Reason != "" {
@@ -209,7 +213,7 @@ func (r *request) awaits(workers []statusfile.Worker, last statusfile.Restart) s
 	return fmt.Sprintf("generation %d has started, waiting for old workers to finish:%s", newest(workers), joinPIDs(old))
 }
 
-// progress is a line on a terminal that is written over and over.
+// progress is a line on a terminal that is overwritten again and again.
 type progress struct {
 	to    io.Writer
 	since time.Time

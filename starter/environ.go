@@ -15,8 +15,8 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// These stand for options, and steer the superdaemon from the envdir as well
-// (Server::Starter 0.35).
+// These variables set options. The superdaemon reads them from the envdir as well (Server::Starter
+// 0.35).
 const (
 	envDirVariable              = "ENVDIR"
 	autoRestartVariable         = "ENABLE_AUTO_RESTART"
@@ -29,11 +29,11 @@ const (
 	delayWithAutoRestart       = 5 * time.Second
 )
 
-// readEnvDirTime is the time that reading the envdir may take.
+// readEnvDirTime limits the time for reading the envdir.
 const readEnvDirTime = 500 * time.Millisecond
 
-// managerEnv are variables between the superdaemon and its service manager
-// (sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3)).
+// managerEnv lists variables that are meant for the superdaemon, not for workers (sd_notify(3),
+// sd_watchdog_enabled(3), sd_listen_fds(3)).
 var managerEnv = []string{
 	"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
 	"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID",
@@ -42,12 +42,12 @@ var managerEnv = []string{
 
 // environment holds the variables that every worker gets, and the settings among them.
 type environment struct {
-	base     map[string]string // the superdaemon's own, and its options
+	base     map[string]string // those of the superdaemon, and its options
 	dir      string            // the envdir, "" for none
 	files    process.FileCheck // of dir
 	reader   *background.Runner
-	settings settings // as they were read last
-	warned   string   // the latest complaint about them
+	settings settings // as last read
+	warned   string   // the last warning about them
 	report   func(line string)
 }
 
@@ -72,14 +72,15 @@ func newEnvironment(c Config, environ []string) *environment {
 	}
 	e := &environment{base: base, dir: base[envDirVariable]}
 	if e.dir != "" {
-		e.reader = background.New(func() {}) // every step of the loop reads again
+		e.reader = background.New(func() {}) // no need to wake the loop: every step reads again
 	}
 	return e
 }
 
-// forWorker returns the variables of the next worker, and those that override them. It runs as user, or
-// as the user of the superdaemon if that is nil. again means that a worker has started before: from
-// then on the original passes the default interval as well. An error means that the envdir hangs.
+// forWorker returns the variables of the next worker, and those that override them. The worker runs
+// as user, or as the user of the superdaemon if that is nil. again means that a worker has started
+// before: from then on the original passes the default interval as well. An error means that the
+// envdir hangs.
 func (e *environment) forWorker(user *account.User, again bool) (vars, overrides map[string]string, err error) {
 	base := e.base
 	if user != nil {
@@ -97,8 +98,8 @@ func (e *environment) forWorker(user *account.User, again bool) (vars, overrides
 	return vars, overrides, nil
 }
 
-// setLogin sets the variables that describe a user, as systemd.exec(5) does for User=. A user that has
-// only a number has no name and no shell.
+// setLogin sets the variables that describe a user, as systemd.exec(5) does for User=. A user that
+// has only a number has no name and no shell.
 func setLogin(vars map[string]string, user account.User) {
 	if user.Name == "" {
 		vars["HOME"] = "/"
@@ -111,22 +112,22 @@ func setLogin(vars map[string]string, user account.User) {
 	vars["USER"], vars["LOGNAME"] = user.Name, user.Name
 }
 
-// current reads the settings again and reports what is wrong with them, once.
+// current reads the settings again, and reports an error in them once.
 func (e *environment) current() settings {
 	s, err := e.readSettings()
-	complaint := ""
+	warning := ""
 	if err != nil {
-		complaint = err.Error()
+		warning = err.Error()
 	}
-	if complaint != e.warned && complaint != "" {
-		e.report(complaint)
+	if warning != e.warned && warning != "" {
+		e.report(warning)
 	}
-	e.settings, e.warned = s, complaint
+	e.settings, e.warned = s, warning
 	return s
 }
 
-// runPending asks for the envdir to be read every second if it can change when the next automatic
-// restart is due: each step of the loop reads it.
+// runPending has the loop run every second if the envdir can change when the next automatic restart
+// is due: each step reads it.
 func (e *environment) runPending() time.Duration {
 	if e.dir != "" && e.settings.autoRestart {
 		return time.Second
@@ -134,8 +135,8 @@ func (e *environment) runPending() time.Duration {
 	return 0
 }
 
-// read returns the variables at this moment, the envdir on top of base. The error names everything in
-// the envdir that was skipped. The map must not be changed.
+// read returns the present variables, base overridden by the envdir. The error names everything in
+// the envdir that was skipped. The caller must not change the map.
 func (e *environment) read(base map[string]string) (map[string]string, error) {
 	if e.dir == "" {
 		return base, nil
@@ -145,7 +146,7 @@ func (e *environment) read(base map[string]string) (map[string]string, error) {
 	}
 	var files map[string]string
 	var errs []error
-	if !e.reader.Run(func() { files, errs = envdir.Read(e.dir) }, readEnvDirTime) { // it hangs since the check
+	if !e.reader.Run(func() { files, errs = envdir.Read(e.dir) }, readEnvDirTime) { // it hangs after all
 		return base, fmt.Errorf("read envdir %s: %w", e.dir, process.ErrNotAnswering)
 	}
 	vars := maps.Clone(base)
@@ -153,8 +154,8 @@ func (e *environment) read(base map[string]string) (map[string]string, error) {
 	return vars, errors.Join(errs...)
 }
 
-// readSettings reads what steers the superdaemon. The error names every value that is not a number,
-// for which the default holds.
+// readSettings reads the variables that set options. It uses the default for a value that is not a
+// number, and names it in the error.
 func (e *environment) readSettings() (settings, error) {
 	vars, err := e.read(e.base)
 	if errors.Is(err, process.ErrNotAnswering) {
@@ -162,7 +163,7 @@ func (e *environment) readSettings() (settings, error) {
 	}
 	on := isTrue(vars[autoRestartVariable])
 	interval, err1 := e.seconds(vars, autoRestartIntervalVariable, defaultAutoRestartInterval)
-	if interval == 0 { // ||= in the original
+	if interval == 0 { // the original uses ||=
 		interval = defaultAutoRestartInterval
 	}
 	var delay time.Duration
@@ -173,7 +174,7 @@ func (e *environment) readSettings() (settings, error) {
 	return settings{autoRestart: on, autoRestartInterval: interval, killOldDelay: delay}, errors.Join(err, err1, err2)
 }
 
-// isTrue is Perl's idea of truth.
+// isTrue reports whether a value is true in Perl.
 func isTrue(value string) bool { return value != "" && value != "0" }
 
 func (e *environment) seconds(vars map[string]string, name string, fallback time.Duration) (time.Duration, error) {
@@ -193,7 +194,7 @@ func (e *environment) seconds(vars map[string]string, name string, fallback time
 	return fallback, fmt.Errorf("invalid %s %q: not a number of seconds; using %s", where, value, seconds(fallback))
 }
 
-// encode are variables as execve takes them; those in own win.
+// encode returns variables in the form that execve(2) takes. Those in overrides have priority.
 func encode(vars, overrides map[string]string) []string {
 	list := make([]string, 0, len(vars)+len(overrides))
 	for name, value := range vars {

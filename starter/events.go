@@ -6,63 +6,70 @@ import (
 	"time"
 )
 
-// An Event is something that happened to a superdaemon: one of the types below, which a type switch
-// tells apart. More types may be added.
+// An Event is something that happened in a superdaemon: one of the types below, to be distinguished
+// by a type switch. More types may be added.
 type Event interface{ event() }
 
 type (
-	// WorkerStarted is a process that was started. It does not serve yet.
+	// WorkerStarted means that a worker process was started. It does not serve yet.
 	WorkerStarted struct{ PID, Generation int }
 
-	// WorkerReady is a worker that has started: it is alive after Config.Interval, or has sent READY=1.
+	// WorkerReady means that a worker has started: it is alive after Config.Interval, or has sent
+	// READY=1.
 	WorkerReady struct{ PID, Generation int }
 
-	// WorkerAdopted is a worker of a superdaemon that was killed. It serves until a new one has started.
+	// WorkerAdopted means that a worker of a superdaemon that was killed was adopted. It serves
+	// until a new one has started.
 	WorkerAdopted struct{ PID, Generation int }
 
-	// WorkerFailed is an attempt to start a worker that has failed: it died too early, was not ready in time,
-	// or could not be started at all, in which case PID is 0.
+	// WorkerFailed means that an attempt to start a worker has failed: it died too early, was not
+	// ready in time, or could not be started at all, in which case PID is 0.
 	WorkerFailed struct {
 		PID, Generation int
 		Reason          string // "exit status 1", "killed by SEGV", "not ready in 5 secs"
 	}
 
-	// WorkerDied is the end of a worker that was started or adopted. It has crashed if it was not told to stop.
+	// WorkerDied means that a worker has ended. If Stopped is false, it has crashed.
 	WorkerDied struct {
 		PID, Generation int
-		Status          int  // exit code × 256 + signal, as in the log; -1 if unknown, for it was not our child
-		Stopped         bool // it was told to stop before
+		Status          int  // exit code × 256 + signal, as in the log; -1 if unknown, for an adopted worker
+		Stopped         bool // a signal to stop was sent before
 	}
 
-	// WorkerStopped is a signal to stop that was sent to a worker, KILL included (Config.KillTimeout).
+	// WorkerStopped means that a signal to stop was sent to a worker, KILL included
+	// (Config.KillTimeout).
 	WorkerStopped struct {
 		PID, Generation int
 		Signal          syscall.Signal
 	}
 
-	// RestartBegun is a restart that was asked for: by HUP, by Runner.Restart or by the time.
+	// RestartBegun means that a restart has begun: by a HUP, by Runner.Restart or by time.
 	RestartBegun struct{ Number int } // 1 for the first one
 
-	// RestartSucceeded is the end of a restart: the new worker serves, the old ones were told to stop.
+	// RestartSucceeded means that the new worker of a restart serves and the old ones were
+	// signalled to stop.
 	RestartSucceeded struct {
 		Number, Generation, Attempts int
 		Duration                     time.Duration
 	}
 
-	// RestartGivenUp is the end of a restart, or of the first start if Number is 0, after Config.MaxAttempts.
+	// RestartGivenUp means that a restart, or the first start if Number is 0, was given up after
+	// Config.MaxAttempts.
 	RestartGivenUp struct {
 		Number, Generation, Attempts int
 		Duration                     time.Duration
 		Reason                       string // why the last attempt failed
 	}
 
-	// UpgradeRequested is a USR2. If the upgrade succeeds, the next event is in the new program.
+	// UpgradeRequested means that USR2 was received. If the upgrade succeeds, the next event is in
+	// the new program.
 	UpgradeRequested struct{}
 
 	// Upgraded is the first event after an upgrade, in the new program.
 	Upgraded struct{}
 
-	// Stopping is the beginning of the end, by a signal, the end of the context or a first start that was given up.
+	// Stopping means that a stop has begun: by a signal, by the end of the context or because the
+	// first start was given up.
 	Stopping struct{}
 )
 
@@ -79,8 +86,8 @@ func (UpgradeRequested) event() {}
 func (Upgraded) event()         {}
 func (Stopping) event()         {}
 
-// eventQueue calls a function with each event, in order, in a goroutine of its own. The queue has no
-// limit, so that the loop never waits for the function: events are rare, a few for each worker.
+// eventQueue calls a function with each event, in order, in a goroutine of its own. The queue has
+// no limit, so that the loop never blocks on the function: events are rare, a few for each worker.
 type eventQueue struct {
 	handle func(Event)
 	mu     sync.Mutex

@@ -15,15 +15,15 @@ import (
 )
 
 // fdstore keeps the sockets that the superdaemon has opened in the descriptor store of the service
-// manager, which passes them to the next superdaemon (sd_notify(3), FDSTORE=1). Meanwhile clients wait
-// in their queues.
+// manager, which passes them to the next superdaemon (sd_notify(3), FDSTORE=1). Between the two,
+// clients wait in their queues.
 type fdstore struct {
 	address string // of the service manager, "" if it has no store
 	report  func(line string)
 }
 
-// newFDStore reads what the service manager offers: NOTIFY_SOCKET, and the size of the store, which
-// systemd 254 and later tell in FDSTORE.
+// newFDStore reads the variables of the service manager: NOTIFY_SOCKET and, from systemd 254 on,
+// FDSTORE, the size of the store.
 func newFDStore(getenv func(string) string, report func(line string)) *fdstore {
 	size, err := strconv.Atoi(getenv("FDSTORE"))
 	if err != nil || size <= 0 {
@@ -32,10 +32,11 @@ func newFDStore(getenv func(string) string, report func(line string)) *fdstore {
 	return &fdstore{address: getenv("NOTIFY_SOCKET"), report: report}
 }
 
-// storePrefix begins the name of every descriptor that we keep there, to tell it from a socket unit's.
+// storePrefix begins the name of every descriptor in the store, to distinguish it from one of a
+// socket unit.
 const storePrefix = "start_server-"
 
-// stored reports whether the service manager passed the socket from its store, where we had put it.
+// stored reports whether the service manager passed the socket from its store.
 func stored(o *socket.Socket) bool { return strings.HasPrefix(o.Name, storePrefix) }
 
 func storeName(o *socket.Socket) string {
@@ -43,7 +44,7 @@ func storeName(o *socket.Socket) string {
 	return name[:min(len(name), 255)]
 }
 
-// put stores the sockets. Their files stay at the end, for the sockets stay as well.
+// put stores the sockets. Their files are not removed at the end, since the sockets stay.
 func (f *fdstore) put(sockets []*socket.Socket) {
 	for _, o := range sockets {
 		if f.send("FDSTORE=1\nFDPOLL=0\nFDNAME="+storeName(o), o.FD) {
@@ -52,14 +53,16 @@ func (f *fdstore) put(sockets []*socket.Socket) {
 	}
 }
 
-// remove takes sockets out of the store. All of one name go: put those that stay afterwards.
+// remove removes sockets from the store, together with others of the same name: put those that stay
+// afterwards.
 func (f *fdstore) remove(sockets []*socket.Socket) {
 	for _, o := range sockets {
 		f.send("FDSTOREREMOVE=1\nFDNAME=" + storeName(o))
 	}
 }
 
-// send sends a message. If the queue of the service manager is full, it tries again for a short time.
+// send sends a message. If the queue of the service manager is full, it tries again for a short
+// time.
 func (f *fdstore) send(message string, fds ...int) bool {
 	if f.address == "" {
 		return false
@@ -76,8 +79,8 @@ func (f *fdstore) send(message string, fds ...int) bool {
 	return err == nil
 }
 
-// takeStored makes a socket from the store one of ours again. A unix socket is of use only if its file
-// is still there.
+// takeStored takes over a socket from the store. It drops a unix socket whose file no longer
+// exists.
 func (s *sockets) takeStored(o *socket.Socket, key, path string) *socket.Socket {
 	if o == nil || !stored(o) {
 		return o
@@ -91,7 +94,7 @@ func (s *sockets) takeStored(o *socket.Socket, key, path string) *socket.Socket 
 	return taken
 }
 
-// dropStored takes out what came from the store and was not asked for.
+// dropStored removes from offered the sockets of the store that no option names.
 func (s *sockets) dropStored(offered []*socket.Socket) []*socket.Socket {
 	return slices.DeleteFunc(offered, func(o *socket.Socket) bool {
 		if stored(o) {
@@ -102,7 +105,8 @@ func (s *sockets) dropStored(offered []*socket.Socket) []*socket.Socket {
 	})
 }
 
-// store brings the descriptor store up to date: it holds what we have opened, and nothing else.
+// store brings the descriptor store up to date: it holds the sockets that this superdaemon has
+// opened, and nothing else.
 func (s *sockets) store(f *fdstore) {
 	f.remove(s.unwanted)
 	for _, o := range s.unwanted {

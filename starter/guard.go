@@ -1,9 +1,9 @@
 package starter
 
-// The guard of an upgrade. The process that has checked the executable stays until the upgraded
-// superdaemon receives signals. In the moment before, the Go runtime lets TERM, QUIT and ABRT end the
-// process. The guard sees that, and does what the superdaemon would have done: it stops the workers,
-// waits for them and removes the files.
+// The guard of an upgrade is the candidate: it keeps running until the upgraded superdaemon
+// receives signals. Just before, TERM, QUIT and ABRT can end the superdaemon, while its Go runtime
+// starts. Then the guard does what the superdaemon would have done: it stops the workers, waits for
+// them and removes the files.
 
 import (
 	"context"
@@ -23,22 +23,23 @@ import (
 // The descriptors of a guard.
 const (
 	guardState   = 3 // the state, rewritten just before the exec
-	guardPipe    = 4 // what the superdaemon tells it; its end is the end of the superdaemon
-	guardPIDFile = 5 // if there is one: the lock stays as long as it is open
+	guardPipe    = 4 // messages of the superdaemon; end of file means that it has ended
+	guardPIDFile = 5 // if there is one: the lock stays while it is open
 )
 
-// What the superdaemon tells the guard, a byte each.
+// The messages of the superdaemon to the guard, a byte each.
 const (
 	guardBegin = 'b' // the exec begins
 	guardEnd   = 'e' // it has succeeded or failed, and a superdaemon receives signals
 )
 
-// guardAnswer is the answer of a candidate that stays as the guard.
+// guardAnswer is the answer of a candidate that becomes the guard.
 const guardAnswer = "guarding the upgrade\n"
 
-// guard waits until the upgrade is over, or ends the work of a superdaemon that did not survive it.
+// guard waits until the upgrade is over. If the superdaemon has ended in it, guard stops the
+// workers.
 func guard(c Config, w io.Writer) error {
-	signals.Catch() // what is sent to the process group is not for the guard
+	signals.Catch() // ignore signals to the process group
 	unix.CloseOnExec(guardPipe)
 	unix.CloseOnExec(guardPIDFile)
 	if _, err := io.WriteString(w, guardAnswer); err != nil {
@@ -58,7 +59,7 @@ func guard(c Config, w io.Writer) error {
 	return finish(c, u, processes)
 }
 
-// readGuardPipe returns what the superdaemon tells, 0 if it has ended.
+// readGuardPipe returns the next message of the superdaemon, or 0 if it has ended.
 func readGuardPipe() byte {
 	var b [1]byte
 	for {
@@ -72,7 +73,8 @@ func readGuardPipe() byte {
 	}
 }
 
-// openWorkers opens the workers that live. None can have been reaped yet: their superdaemon is in the exec.
+// openWorkers opens the living workers. Their pids are valid: the superdaemon is in the exec and
+// reaps none.
 func openWorkers(workers []*worker) (list []orphan.Process) {
 	for _, w := range workers {
 		if p, err := orphan.Open(w.PID); err == nil && !w.Dead {
@@ -82,7 +84,7 @@ func openWorkers(workers []*worker) (list []orphan.Process) {
 	return list
 }
 
-// finish is the last phase of the superdaemon that did not survive its upgrade, with its workers as
+// finish runs the last phase of the superdaemon that has ended in its upgrade, with its workers as
 // adopted ones.
 func finish(c Config, u *upgradeState, processes []orphan.Process) error {
 	d := newSuperdaemon(c)

@@ -19,40 +19,41 @@ const (
 
 const (
 	maxUnwritten = 64 << 10        // bytes of log lines that wait to be written
-	atomicWrite  = 512             // bytes that a pipe takes at once on every system (PIPE_BUF of POSIX)
+	atomicWrite  = 512             // bytes that a pipe accepts at once on every system (PIPE_BUF of POSIX)
 	retryLog     = time.Second     // between attempts to write them, and to start a log command that died
-	logFarewell  = 3 * time.Second // the time to write the last lines, and for the log command to end
+	logEndTime   = 3 * time.Second // to write the last lines, and for the log command to end
 )
 
 // patience is how long a step of the loop waits for a file system. If that takes longer, the work
 // continues in the background.
 const patience = 250 * time.Millisecond
 
-// log is where the superdaemon's lines go, and the workers' output with them: standard error. With a
-// log file or a log command, standard output and error become that. Any write may wait, for a
-// terminal, a pipe, a file system, so lines are written in the background, and are kept meanwhile: a
-// log that is stuck does not stop the deployments.
+// log writes the lines of the superdaemon to standard error, which the workers use as well. With a
+// log file or a log command, standard output and error become that. Any write may block on a
+// terminal, a pipe or a file system, so lines are kept and written in the background: a log that is
+// stuck does not stop deployments.
 type log struct {
 	file      string      // --log-file, if it is a file
 	prefix    string      // of each line, see logfile.AppendPrefix
 	fd        int         // the file, until it becomes standard output and error
 	command   *logCommand // if --log-file is a command
 	writer    *background.Runner
-	writing   *batch // what the writer writes, nil for nothing
-	unwritten []byte // whole lines, but for the first one if a part of it was written
-	dropped   int    // lines that found no room in unwritten
+	writing   *batch // being written, or nil
+	unwritten []byte // whole lines, except the first one if a part of it was written
+	dropped   int    // lines for which unwritten had no room
 	retryAt   time.Time
-	reopening bool // the file is to be opened again when the writer has time
+	reopening bool // reopen the file when the writer is idle
 }
 
-// batch is a number of lines that are being written.
+// batch is a number of lines to write at once.
 type batch struct {
 	lines   []byte
 	written int // bytes
 	err     error
 }
 
-// openLog opens the file or the pipe, without using it yet. wake is called when lines were written.
+// openLog opens the file or the pipe, without using it yet. wake is called after lines were
+// written.
 func openLog(value string, env []string, detached bool, wake func()) (*log, error) {
 	l := &log{fd: -1, writer: background.New(wake)}
 	if value == "" {
@@ -72,13 +73,13 @@ func openLog(value string, env []string, detached bool, wake func()) (*log, erro
 	return l, nil
 }
 
-// use makes the log the standard output and error of this process, after what was printed before has
-// been written where it went until now.
+// use makes the log the standard output and error of this process. First it writes earlier lines to
+// the present standard error.
 func (l *log) use() error {
 	if l.command == nil && l.fd < 0 {
 		return nil
 	}
-	l.drain(logFarewell)
+	l.drain(logEndTime)
 	switch {
 	case l.command != nil:
 		if err := l.command.start(); err != nil {
@@ -94,18 +95,18 @@ func (l *log) use() error {
 	return nil
 }
 
-// redirect makes fd the standard output and error. These two numbers are the only ones that may be
-// replaced in this process: the Go runtime owns the others.
+// redirect makes fd the standard output and error. Only these two descriptors may be replaced in
+// this process: the Go runtime owns the others.
 func redirect(fd int) error {
 	for _, std := range []int{stdout, stderr} {
 		if err := process.Dup2(fd, std); err != nil {
-			return fmt.Errorf("redirect the standard output to the log: %w", err)
+			return fmt.Errorf("redirect standard output to the log: %w", err)
 		}
 	}
 	return nil
 }
 
-// reopen opens the log file again, so that a file that was renamed is left.
+// reopen opens the log file again, in case it was renamed.
 func (l *log) reopen() {
 	if l.file == "" {
 		return
@@ -136,7 +137,7 @@ func (l *log) runReopen() {
 	}
 }
 
-// print writes a line as soon as that is possible. It never waits.
+// print writes a line as soon as possible. It never blocks.
 func (l *log) print(line string) {
 	if len(l.unwritten) > maxUnwritten {
 		l.dropped++
@@ -154,7 +155,7 @@ func (l *log) appendLine(lines []byte, line string) []byte {
 	return append(append(logfile.AppendPrefix(lines, l.prefix), line...), '\n')
 }
 
-// flush takes note of what the writer has written, and has it write the rest.
+// flush records what the writer has written, and has it write the rest.
 func (l *log) flush() {
 	if !l.writer.Idle() {
 		return
@@ -169,20 +170,20 @@ func (l *log) flush() {
 	}
 }
 
-// finish takes note of the end of a batch.
+// finish records the result of a batch.
 func (l *log) finish(b batch) {
 	l.unwritten = l.unwritten[b.written:]
 	switch b.err {
 	case nil:
-	case unix.ENOSPC, unix.EDQUOT, unix.EFBIG: // there may be room later
+	case unix.ENOSPC, unix.EDQUOT, unix.EFBIG: // there may be space later
 		l.retryAt = time.Now().Add(retryLog)
-	default: // the terminal is gone, for example: these lines will never be read
+	default: // for example, the terminal is gone: these lines can never be written
 		l.unwritten = nil
 	}
 }
 
-// write writes the lines, in pieces that do not mix with what workers write at the same time. It
-// waits as long as it takes.
+// write writes the lines, in pieces that do not mix with the output of workers. It blocks as long
+// as necessary.
 func (b *batch) write() {
 	for b.written < len(b.lines) {
 		n, err := unix.Write(stderr, piece(b.lines[b.written:]))
@@ -198,7 +199,7 @@ func (b *batch) write() {
 	}
 }
 
-// piece returns as many whole lines as can be written at once, but one at the least.
+// piece returns as many whole lines as can be written at once, and at least one.
 func piece(lines []byte) []byte {
 	end := bytes.IndexByte(lines, '\n') + 1
 	for {
@@ -210,7 +211,7 @@ func piece(lines []byte) []byte {
 	}
 }
 
-// drain waits until everything is written that can be, for limit at the most.
+// drain waits at most limit until all lines that can be written are written.
 func (l *log) drain(limit time.Duration) {
 	end := time.Now().Add(limit)
 	for l.flush(); l.writer.Wait(time.Until(end)) && l.writing != nil; {
@@ -218,7 +219,7 @@ func (l *log) drain(limit time.Duration) {
 	}
 }
 
-// onExit takes the death of a child, if it is the log command.
+// onExit handles the death of a child if it is the log command, and reports whether it is.
 func (l *log) onExit(pid int) bool { return l.command != nil && l.command.onExit(pid) }
 
 // runPending starts the log command again if it died, and writes what is unwritten.
@@ -242,12 +243,12 @@ func (l *log) runPending() time.Duration {
 	return wait
 }
 
-// close writes what can be written yet and ends the log command.
+// close writes the remaining lines, if possible, and ends the log command.
 func (l *log) close() {
 	if l.command != nil {
 		l.command.prepareEnd()
 	}
-	l.drain(logFarewell)
+	l.drain(logEndTime)
 	if l.command != nil {
 		l.command.end()
 	}
@@ -261,7 +262,7 @@ func (l *log) save(u *upgradeState) {
 	}
 }
 
-// resumeLog continues with the log of the previous superdaemon: it is the standard output and error
+// resumeLog returns the log of the previous superdaemon, which is the standard output and error
 // already.
 func resumeLog(value string, env []string, s logState, wake func()) *log {
 	l := &log{fd: -1, writer: background.New(wake), unwritten: s.Unwritten, dropped: s.Dropped}

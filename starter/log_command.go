@@ -9,13 +9,14 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// logCommand is the command of --log-file="| command", which reads the log from a pipe. It is started
-// again if it dies: the superdaemon holds the reading end as well, so that nothing is lost meanwhile.
+// logCommand is the command of --log-file="| command", which reads the log from a pipe. It is
+// started again if it dies. The superdaemon keeps the read end open as well, so that nothing is
+// lost meanwhile.
 type logCommand struct {
 	command   string
 	env       []string
-	pipe      [2]int // the reading end and the writing end
-	output    [2]int // the command's own standard output and error
+	pipe      [2]int // the read end and the write end
+	output    [2]int // standard output and error of the command
 	pid       int    // 0 while it does not run
 	startedAt time.Time
 }
@@ -34,8 +35,8 @@ func newLogCommand(command string, env []string, detached bool) (*logCommand, er
 	return c, nil
 }
 
-// saveOutput returns where the log command's own output goes: where the superdaemon's went, or nowhere
-// if it is detached, since the terminal must not wait for the log command.
+// saveOutput returns the descriptor for the output of the log command: a copy of fd, or /dev/null
+// if the superdaemon is detached, since the terminal must not wait for the log command.
 func saveOutput(fd int, detached bool) (int, error) {
 	if detached {
 		return unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
@@ -57,8 +58,8 @@ func (c *logCommand) start() error {
 	return nil
 }
 
-// keepRunning starts the command again if it died, at most once in retryLog. It returns how long it
-// can wait until it is called again, 0 for as long as nothing happens.
+// keepRunning starts the command again if it died, at most once in retryLog. It returns the time
+// until it has to be called again, 0 for none.
 func (c *logCommand) keepRunning() (time.Duration, error) {
 	if c.pid != 0 {
 		return 0, nil
@@ -72,7 +73,7 @@ func (c *logCommand) keepRunning() (time.Duration, error) {
 	return 0, nil
 }
 
-// onExit takes the death of a child, if it is the command.
+// onExit handles the death of a child if it is the command, and reports whether it is.
 func (c *logCommand) onExit(pid int) bool {
 	if pid != c.pid || pid == 0 {
 		return false
@@ -81,7 +82,7 @@ func (c *logCommand) onExit(pid int) bool {
 	return true
 }
 
-// prepareEnd makes sure that what is in the pipe is read.
+// prepareEnd makes sure that the lines in the pipe are read.
 func (c *logCommand) prepareEnd() {
 	if c.pid == 0 && c.used() {
 		_ = c.start()
@@ -91,8 +92,8 @@ func (c *logCommand) prepareEnd() {
 // used reports whether the command was ever started, by this superdaemon or the previous one.
 func (c *logCommand) used() bool { return c.pid != 0 || !c.startedAt.IsZero() }
 
-// end closes the pipe and waits until the command has ended, a bounded time: other processes may
-// hold the pipe as well.
+// end closes the pipe and waits until the command has ended, at most logEndTime: other processes
+// may keep the pipe open.
 func (c *logCommand) end() {
 	if !c.used() {
 		return
@@ -101,7 +102,7 @@ func (c *logCommand) end() {
 	_ = process.Dup2(c.output[1], stderr)
 	unix.Close(c.pipe[1])
 	unix.Close(c.pipe[0])
-	for end := time.Now().Add(logFarewell); c.pid != 0 && time.Now().Before(end); {
+	for end := time.Now().Add(logEndTime); c.pid != 0 && time.Now().Before(end); {
 		pid, _, ok := process.Reap()
 		if !ok {
 			time.Sleep(5 * time.Millisecond)

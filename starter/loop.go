@@ -9,29 +9,29 @@ import (
 	"github.com/start-server/start-server/internal/signals"
 )
 
-// runtime is everything that the loop can do and ask, besides waiting.
+// runtime is everything that the loop uses, besides waiting.
 type runtime interface {
 	effects
-	// currentSettings are read again in every step.
+	// currentSettings reads the settings. It is called in every step.
 	currentSettings() settings
-	// reap returns a child that has died, unless it is not a worker.
+	// reap returns a worker that has died. ok is false if there is none.
 	reap() (pid, status int, ok bool)
 	// stepDone is called at the end of every step.
 	stepDone()
 	pending
 }
 
-// loop turns what happens into the supervisor's events. Its goroutine owns the supervisor and
-// everything that the superdaemon consists of.
+// loop passes events to the supervisor. Its goroutine owns the supervisor and every other part of
+// the superdaemon.
 type loop struct {
 	*supervisor
 	runtime runtime
 	signals signals.Channels
 	notices chan notice
-	restart <-chan struct{} // asks for what a HUP does; nil if only signals do
-	wake    chan struct{}   // something happened in another goroutine, for runPending to see
-	epoch   time.Time       // when the clock of the supervisor stood at 0
-	first   func()          // what the first step does
+	restart <-chan struct{} // requests a restart, like a HUP; may be nil
+	wake    chan struct{}   // wakes the loop from another goroutine, to call runPending
+	epoch   time.Time       // when the clock of the supervisor was 0
+	first   func()          // the event of the first step
 }
 
 func newLoop(s *supervisor, r runtime, received signals.Channels) *loop {
@@ -41,15 +41,15 @@ func newLoop(s *supervisor, r runtime, received signals.Channels) *loop {
 	return l
 }
 
-// wakeUp makes the loop call runPending soon. It never waits, and any goroutine may call it.
+// wakeUp makes the loop call runPending soon. It never blocks, and any goroutine may call it.
 func (l *loop) wakeUp() {
 	select {
 	case l.wake <- struct{}{}:
-	default: // it is about to wake up
+	default: // a wake-up is pending
 	}
 }
 
-// run runs until every worker was told to stop and has ended. The end of ctx counts as a TERM.
+// run runs until a stop has ended every worker. The end of ctx counts as a TERM.
 func (l *loop) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -84,8 +84,8 @@ func (l *loop) run(ctx context.Context) {
 	}
 }
 
-// step makes the supervisor act on what has happened. Deaths come first, so that everything is
-// decided on knowing which workers live.
+// step passes an event to the supervisor. Deaths come first, so that the supervisor knows which
+// workers live when it decides.
 func (l *loop) step(event func()) {
 	l.beginStep()
 	for {
@@ -100,7 +100,8 @@ func (l *loop) step(event func()) {
 	l.runtime.stepDone()
 }
 
-// received takes what the loop was asked for and has not acted on.
+// received removes and returns the signals that the loop has not acted on. A requested restart
+// counts as a HUP.
 func (l *loop) received() []syscall.Signal {
 	waiting := l.signals.Drain()
 	select {
@@ -116,7 +117,7 @@ func (l *loop) beginStep() {
 	l.supervisor.beginStep(now.Sub(l.epoch), now, l.runtime.currentSettings())
 }
 
-// begin starts the first worker, unless a stop came before.
+// begin starts the first worker, unless a signal to stop was received.
 func (l *loop) begin() {
 	select {
 	case sig := <-l.signals.Stop:
@@ -126,14 +127,14 @@ func (l *loop) begin() {
 	}
 }
 
-// adopt begins with the workers that another superdaemon left. The supervisor knows them from now on:
-// one may end before the first step, which reaps.
+// adopt passes the workers that another superdaemon left to the supervisor. This happens before the
+// first step, which may reap one of them.
 func (l *loop) adopt(left []*worker) {
 	l.beginStep()
 	l.supervisor.adopt(left)
 }
 
-// resume acts on what the previous superdaemon received and did not act on.
+// resume acts on what the previous superdaemon received but did not act on.
 func (l *loop) resume(received []syscall.Signal, notices []notice) {
 	for _, n := range notices {
 		l.onNotice(n)
@@ -155,7 +156,7 @@ func (l *loop) onNotice(n notice) {
 	}
 }
 
-// setTimer sets the timer to when something is due, if anything is.
+// setTimer sets the timer for the next deadline, if there is one.
 func (l *loop) setTimer(timer *time.Timer) {
 	timer.Stop()
 	wait := l.runtime.runPending()

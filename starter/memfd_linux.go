@@ -2,7 +2,7 @@ package starter
 
 import "golang.org/x/sys/unix"
 
-// anonymousFile opens a file that only its descriptor knows.
+// anonymousFile opens a new file that has no name.
 func anonymousFile() (descriptor int, err error) {
 	return unix.MemfdCreate("start_server", unix.MFD_CLOEXEC)
 }

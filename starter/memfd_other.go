@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// anonymousFile opens a file that only its descriptor knows.
+// anonymousFile opens a new file that has no name.
 func anonymousFile() (descriptor int, err error) {
 	file, err := os.CreateTemp("", "start_server")
 	if err != nil {

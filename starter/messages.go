@@ -11,8 +11,8 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// Every line that the superdaemon logs is in this file: the text is an interface, which operators'
-// scripts match (Server::Starter 0.35).
+// The log lines of the superdaemon are in this file. Their text is an interface: scripts of
+// operators match it (Server::Starter 0.35).
 
 func msgStarting(pid int) string {
 	return fmt.Sprintf("start_server (pid:%d) starting now...", pid)
@@ -118,8 +118,8 @@ func msgWorkerDied(pid, status int) string {
 	return fmt.Sprintf("worker %d died, status:%s", pid, statusWord(status))
 }
 
-// msgGivenUp is logged when a restart, or the first start, is given up. serving is the worker that keeps
-// serving, nil if there is none.
+// msgGivenUp is logged when a restart, or the first start, is given up. serving is the worker that
+// keeps serving, nil if there is none.
 func msgGivenUp(r restart, generation int, serving *worker, first bool) string {
 	attempts := count(r.Attempts, "failed attempt")
 	switch {
@@ -133,7 +133,7 @@ func msgGivenUp(r restart, generation int, serving *worker, first bool) string {
 		attempts, generation, r.Reason, serving.Generation, serving.PID)
 }
 
-// statusWord is a raw wait status as it stands in the log.
+// statusWord returns a raw wait status in the form of the log.
 func statusWord(status int) string {
 	if status == statusUnknown {
 		return "unknown"
@@ -165,7 +165,7 @@ func msgUpgraded(pid, generation int) string {
 	return fmt.Sprintf("start_server upgraded (pid:%d), generation %d keeps serving", pid, generation)
 }
 
-// msgStoppedEarly is about a stop before any worker was started.
+// msgStoppedEarly is logged for a stop before any worker was started.
 func msgStoppedEarly(sig os.Signal) string {
 	return fmt.Sprintf("received %s while binding, exiting", process.SignalName(sig.(syscall.Signal)))
 }
@@ -208,31 +208,31 @@ func joinPIDs(pids []int) string {
 	return strings.Join(words, ",")
 }
 
-// describe says in words how things are, for systemctl status.
+// describe returns a description of the state for systemctl status.
 func (s *supervisor) describe() string {
 	if s.Phase == stopping {
 		return fmt.Sprintf("stopping, waiting for %s", count(len(s.Old), "worker"))
 	}
-	words := "no worker is serving"
+	text := "no worker is serving"
 	if serving := s.serving(); serving != nil {
-		words = fmt.Sprintf("generation %d (pid %d) is serving", serving.Generation, serving.PID)
+		text = fmt.Sprintf("generation %d (pid %d) is serving", serving.Generation, serving.PID)
 		if serving.StatusText != "" {
-			words += ": " + serving.StatusText
+			text += ": " + serving.StatusText
 		}
 	}
 	if c := s.Candidate; c != nil && !c.Dead {
-		words += fmt.Sprintf("; generation %d (pid %d) is starting", c.Generation, c.PID)
+		text += fmt.Sprintf("; generation %d (pid %d) is starting", c.Generation, c.PID)
 	}
 	if n := len(s.Old) - len(s.notYetStopped()); n > 0 {
-		words += fmt.Sprintf("; %s finishing", count(n, "old worker"))
+		text += fmt.Sprintf("; %s finishing", count(n, "old worker"))
 	}
 	if s.StopAt > 0 {
-		words += "; stopping soon"
+		text += "; stopping soon"
 	}
 	if r := s.Restart; r.Result == givenUp {
-		words += fmt.Sprintf("; the last restart was given up after %s: %s", count(r.Attempts, "attempt"), r.Reason)
+		text += fmt.Sprintf("; the last restart was given up after %s: %s", count(r.Attempts, "attempt"), r.Reason)
 	}
-	return words
+	return text
 }
 
 func count(n int, noun string) string {

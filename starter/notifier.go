@@ -13,17 +13,18 @@ import (
 	"github.com/start-server/start-server/internal/sdnotify"
 )
 
-// retryNotify is the time between attempts to send what the queue of the service manager had no
-// room for.
+// retryNotify is the time between attempts to send messages for which the queue of the service
+// manager had no room.
 const retryNotify = 100 * time.Millisecond
 
-// notifier reports to the service manager that started this process, if there is one (sd_notify(3)).
+// notifier reports to the service manager that started this process, if there is one
+// (sd_notify(3)).
 type notifier struct {
 	address    string        // "" if there is none
 	watchdog   time.Duration // between two pings, 0 for none
 	lastPing   time.Time
 	unsent     []string // messages that found the queue full, oldest first
-	sendFailed bool     // the last message did not get through
+	sendFailed bool     // the last message was not sent
 	report     func(line string)
 }
 
@@ -31,7 +32,7 @@ func newNotifier(report func(line string)) *notifier {
 	return &notifier{address: os.Getenv("NOTIFY_SOCKET"), watchdog: watchdog(), report: report}
 }
 
-// watchdog returns half of what sd_watchdog_enabled(3) asks for.
+// watchdog returns half of the interval in sd_watchdog_enabled(3), or 0 if there is none.
 func watchdog() time.Duration {
 	pid := os.Getenv("WATCHDOG_PID")
 	if pid != "" && pid != strconv.Itoa(os.Getpid()) {
@@ -44,8 +45,8 @@ func watchdog() time.Duration {
 	return time.Duration(usec) * time.Microsecond / 2
 }
 
-// notify sends a message, or keeps it until the queue of the service manager has room. The first of
-// several failures in a row is reported: the service keeps running without its manager.
+// notify sends a message, or keeps it until the queue of the service manager has room. It reports
+// the first of several failures in a row; the superdaemon keeps running without its manager.
 func (n *notifier) notify(message string) {
 	if n.address == "" {
 		return
@@ -57,8 +58,8 @@ func (n *notifier) notify(message string) {
 	n.send()
 }
 
-// queue adds a message to those that are not sent yet. It keeps what the service manager must see,
-// a reload and its end, and only the latest status.
+// queue adds a message to those that are not sent yet. It keeps the beginning and the end of a
+// reload, which the service manager must see, and only the latest status.
 func queue(unsent []string, message string) []string {
 	last := len(unsent) - 1
 	switch {
@@ -76,7 +77,7 @@ func queue(unsent []string, message string) []string {
 	return append(unsent, message)
 }
 
-// send sends what is unsent, as far as there is room for it.
+// send sends the unsent messages for which there is room.
 func (n *notifier) send() {
 	for len(n.unsent) > 0 {
 		err := sdnotify.Send(n.address, n.unsent[0])
@@ -91,13 +92,13 @@ func (n *notifier) send() {
 	}
 }
 
-// runPending sends what is unsent, and WATCHDOG=1 if the service manager asks for it.
+// runPending sends the unsent messages, and WATCHDOG=1 when it is due.
 func (n *notifier) runPending() time.Duration {
 	n.send()
 	var wait time.Duration
 	if n.address != "" && n.watchdog > 0 {
 		if time.Since(n.lastPing) >= n.watchdog {
-			_ = sdnotify.Send(n.address, "WATCHDOG=1") // the next one is as good
+			_ = sdnotify.Send(n.address, "WATCHDOG=1") // if it fails, the next one follows
 			n.lastPing = time.Now()
 		}
 		wait = max(n.watchdog-time.Since(n.lastPing), 1)
@@ -112,7 +113,7 @@ func (n *notifier) save(u *upgradeState) { u.Unsent = n.unsent }
 
 func (n *notifier) resume(u *upgradeState) { n.unsent = u.Unsent }
 
-// monotonic returns the time of the clock that the service manager compares with.
+// monotonic returns the time on the clock that MONOTONIC_USEC refers to.
 func monotonic() time.Duration {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {

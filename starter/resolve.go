@@ -11,14 +11,14 @@ import (
 	"github.com/start-server/start-server/internal/socket"
 )
 
-// errStopped is the error of a start that was told to stop before it had bound anything.
-var errStopped = errors.New("told to stop")
+// errStopped means that the superdaemon was stopped before it had bound anything.
+var errStopped = errors.New("stopped while binding")
 
 // lookup returns the first IPv4 address of a host.
 type lookup func(ctx context.Context, host string) (netip.Addr, error)
 
-// resolvePorts reads the values of --port, with the addresses of their hosts. It returns errStopped at
-// the first signal to stop, which it reports, or at the end of ctx: the resolver may take a minute.
+// resolvePorts parses the values of --port and resolves their hosts. The resolver may take a
+// minute: at a signal to stop, which it reports, or at the end of ctx it returns errStopped.
 func resolvePorts(ctx context.Context, specs []string, find lookup, stop <-chan os.Signal, report func(string)) ([]portspec.Port, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -65,7 +65,7 @@ func lookUpPorts(ctx context.Context, specs []string, find lookup) ([]portspec.P
 	return ports, nil
 }
 
-// resolvePorts of the configuration.
+// resolvePorts resolves the ports of the configuration.
 func (d *superdaemon) resolvePorts(ctx context.Context) ([]portspec.Port, error) {
 	return resolvePorts(ctx, d.config.Ports, socket.LookupIPv4, d.loop.signals.Stop, d.logLine)
 }

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// restart is one that was asked for, by HUP or the time, or the first start, whose number is 0.
+// restart is a restart that was requested, by a HUP or by time, or the first start, whose number is
+// 0.
 type restart struct {
 	Number     int           `json:"number"`
 	Result     result        `json:"result"`
@@ -17,25 +18,25 @@ type restart struct {
 	EndedAt    time.Duration `json:"ended_at"`
 }
 
-// result is how a restart ended. It stands in the JSON status.
+// result is the outcome of a restart, as in the JSON status.
 type result string
 
 const (
 	inProgress result = "in progress"
-	succeeded  result = "succeeded" // the new worker serves and the old ones were told to stop
+	succeeded  result = "succeeded" // the new worker serves and the old ones were signalled to stop
 	givenUp    result = "given up"  // after rules.maxAttempts
 	cancelled  result = "cancelled" // by a stop
 )
 
-// beginRestart begins a restart that was asked for. One that is under way becomes part of it.
+// beginRestart begins a restart that was requested. One that is under way becomes part of it.
 func (s *supervisor) beginRestart() {
 	s.Restarting = true
 	s.Restart = restart{Number: s.Restart.Number + 1, Result: inProgress, BeganAt: s.now}
 	s.out.emit(RestartBegun{Number: s.Restart.Number})
 }
 
-// countAttempt counts a worker that is started for a restart. One that replaces a worker which died while
-// serving is started for none.
+// countAttempt counts an attempt if a restart is under way. A worker that replaces one which died
+// while serving is not an attempt.
 func (s *supervisor) countAttempt() {
 	if r := &s.Restart; r.Result == inProgress {
 		r.Attempts++
@@ -59,15 +60,16 @@ func (s *supervisor) endRestart(r result) {
 	}
 }
 
-// startFailed records the failure of a worker to start. pid is 0 if there was no process. See attemptFailed.
+// startFailed emits an event for a worker that failed to start, with pid 0 if there was no process,
+// and calls attemptFailed.
 func (s *supervisor) startFailed(pid int, how string) bool {
 	s.out.emit(WorkerFailed{PID: pid, Generation: s.Generation, Reason: how})
 	return s.attemptFailed(how)
 }
 
 // attemptFailed records how an attempt failed, and gives up if no more are allowed. Otherwise it
-// returns false, and the next attempt is up to the caller. A HUP that waits is a reason to go on: the
-// next attempt answers it.
+// returns false, and the caller makes the next attempt. It does not give up if a HUP is pending:
+// the next attempt answers that.
 func (s *supervisor) attemptFailed(how string) bool {
 	r := &s.Restart
 	if r.Result != inProgress {
@@ -80,9 +82,9 @@ func (s *supervisor) attemptFailed(how string) bool {
 	return s.giveUp()
 }
 
-// giveUp ends a restart that has failed: the worker that serves is kept. If none serves, the restart has
-// its verdict, but the attempts go on (false), for an operator who puts the program right needs nothing else.
-// If none has ever served, the superdaemon ends.
+// giveUp ends a restart that has failed, and keeps the worker that serves. If none serves, it
+// returns false: the restart is given up, but attempts continue, so that it is enough to repair the
+// program. If none has ever served, the superdaemon ends.
 func (s *supervisor) giveUp() bool {
 	serving := s.serving()
 	first := serving == nil && s.StartedAt == 0
@@ -102,7 +104,7 @@ func (s *supervisor) giveUp() bool {
 	return true
 }
 
-// keepServing makes a worker current again that was about to be replaced.
+// keepServing makes a worker that was about to be replaced the current one again.
 func (s *supervisor) keepServing(w *worker) {
 	s.Old = slices.DeleteFunc(s.Old, func(old *worker) bool { return old == w })
 	s.Current = w
@@ -110,8 +112,8 @@ func (s *supervisor) keepServing(w *worker) {
 	s.enterRunning()
 }
 
-// serving is the worker that serves and is meant to: the current one, else the newest of the old ones that
-// were not told to stop, as while a start fails. It is nil if there is none.
+// serving returns the worker that serves: the current one, else the newest of the old ones that
+// were not signalled to stop, for example while starts fail. It returns nil if there is none.
 func (s *supervisor) serving() *worker {
 	if old := s.notYetStopped(); s.Current == nil && len(old) > 0 {
 		return slices.MaxFunc(old, byGeneration)

@@ -1,23 +1,22 @@
-// Package starter is the superdaemon: it binds sockets, starts a server program with them, and
-// replaces it by a new one without ever closing them.
+// Package starter implements the superdaemon: it binds sockets, starts a server program with them,
+// and replaces it with a new process without ever closing them.
 //
-// The command start_server is this package and a command line; start_server(1) describes it. Other
-// programs may run a superdaemon as well:
+// The command start_server adds a command line to this package; start_server(1) describes it. Other
+// programs can run a superdaemon as well:
 //
 //	c := starter.NewConfig("./server", "--verbose")
 //	c.Ports = []string{"8080"}
 //	err := starter.Run(ctx, c)
 //
-// Run supervises the server until it is told to stop, and takes over the whole process until then.
-// Config.OnEvent is called with what happens, and a Runner can be asked to restart the server. Run executes
-// its own executable again, with the same arguments, if it detaches (Config.Daemonize) or upgrades
-// itself (USR2); for the latter the program's --version must call AnswerUpgradeCheck, or the old
-// version keeps running. The methods of Control talk to a superdaemon that runs.
+// Run supervises the server until it is told to stop, and takes over the whole process meanwhile.
+// It calls Config.OnEvent for each event. A Runner can restart the server without a signal. To
+// detach (Config.Daemonize) and to upgrade itself (USR2), Run starts its own executable again with
+// the same arguments; for an upgrade the program's --version must call AnswerUpgradeCheck, or the
+// old version keeps running. The methods of Control control a running superdaemon.
 //
-// Servers take their sockets from package listener.
+// Servers get their sockets with package listener.
 //
-// The behaviour is that of Perl's Server::Starter 0.35, which is where rules without another source
-// come from.
+// The behaviour is that of Perl's Server::Starter 0.35, unless another source is given.
 package starter
 
 import (
@@ -33,7 +32,7 @@ import (
 )
 
 // ErrStartFailed is returned by Run if Config.Daemonize is set and the detached superdaemon ended
-// before it was ready. The superdaemon has reported why on standard error.
+// before it was ready. The superdaemon has written the reason to standard error.
 var ErrStartFailed = daemon.ErrStartFailed
 
 // ErrUpgradeCheck is returned by Run, before it does anything, in a process that was started to
@@ -41,20 +40,20 @@ var ErrStartFailed = daemon.ErrStartFailed
 // have called AnswerUpgradeCheck instead.
 var ErrUpgradeCheck = errors.New("this process was started to check for an upgrade: --version must call AnswerUpgradeCheck")
 
-// Run supervises the workers until it is told to stop, by TERM, INT, QUIT or the end of ctx, and
+// Run supervises the workers until it is told to stop by TERM, INT, QUIT or the end of ctx, and
 // returns nil when every worker has ended. With Config.Daemonize it returns nil when a detached
-// superdaemon is ready. An error means that no worker has started, and none is left.
+// superdaemon is ready. An error means that no worker has started, and that none is left.
 //
 // While it runs it takes from the process:
 //   - the signals that would end the process, which it acts on or ignores, USR2 and CHLD. Other
-//     functions that were registered by package os/signal get them as well. PIPE is ignored.
-//   - every child: it waits for all that there are, so that exec.Cmd.Wait in the same process fails.
+//     channels registered with package os/signal receive them as well. PIPE is ignored.
+//   - every child: it reaps all children, so that exec.Cmd.Wait in the same process fails.
 //   - standard output and error, if Config.LogFile is set: they become the log.
-//   - a part of the environment: variables that a service manager or a former superdaemon set for it.
+//   - a part of the environment: variables that a service manager or a previous superdaemon set for it.
 //
-// When it returns, signals are the caller's again, PIPE has its default action unless it was ignored
-// before, and standard output and error are what they were (unless Config.GiveBack is false). Run can be called
-// again then, but not twice at a time.
+// Before it returns, unless Config.GiveBack is false, it restores the handling of signals (PIPE
+// gets its default action unless it was ignored before) and standard output and error. Then Run can
+// be called again. It must not be called twice at the same time.
 func Run(ctx context.Context, c Config) error { return run(ctx, c, nil) }
 
 func run(ctx context.Context, c Config, restart <-chan struct{}) error {
@@ -82,7 +81,7 @@ func run(ctx context.Context, c Config, restart <-chan struct{}) error {
 	}
 	d := newSuperdaemon(c)
 	d.loop.restart = restart
-	process.ReserveThreads() // before there is anything to leave behind
+	process.ReserveThreads() // first: if it fails, nothing is left behind
 	if previous != nil {
 		d.resume(previous)
 	} else if err := d.open(ctx, detached); err != nil {
@@ -95,22 +94,22 @@ func run(ctx context.Context, c Config, restart <-chan struct{}) error {
 	}
 	parent.NotifyReady()
 	caught := make(chan struct{})
-	go d.catchRest(caught) // when the first worker was started
+	go d.catchRest(caught) // in the background: the first worker must not wait for it
 	d.loop.run(ctx)
 	d.close()
 	<-caught
 	return d.loop.failure
 }
 
-// catchRest catches the signals that can wait, and has the loop look for a child that died before.
+// catchRest catches the remaining signals, and wakes the loop to reap a child that died before.
 func (d *superdaemon) catchRest(done chan<- struct{}) {
 	defer close(done)
 	signals.CatchRest()
 	d.loop.wakeUp()
 }
 
-// open binds everything and writes the files. What fails here is reported on the standard error
-// that the process was given, and nothing was started.
+// open opens the log, the pid file and the sockets. If it fails, nothing was started, and the error
+// is reported on the standard error that the process inherited.
 func (d *superdaemon) open(ctx context.Context, detached bool) (err error) {
 	if d.log, err = openLog(d.config.LogFile, encode(d.environment.base, nil), detached, d.loop.wakeUp); err != nil {
 		return err
@@ -136,7 +135,7 @@ func (d *superdaemon) open(ctx context.Context, detached bool) (err error) {
 	return nil
 }
 
-// adopt takes charge of the workers that another superdaemon left when it was killed.
+// adopt adopts the workers that another superdaemon left behind when it was killed.
 func (d *superdaemon) adopt() {
 	var old []*worker
 	for _, w := range d.sockets.leftWorkers(d.logLine) {
@@ -158,7 +157,7 @@ func (c Config) rules() rules {
 	onHUP, err1 := process.ParseSignal(c.SignalOnHUP)
 	onTERM, err2 := process.ParseSignal(c.SignalOnTERM)
 	if err := errors.Join(err1, err2); err != nil {
-		panic(err) // Validate has read them
+		panic(err) // cannot happen: Validate has parsed them
 	}
 	return rules{
 		interval:     c.Interval,

@@ -8,14 +8,14 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// A Runner is a superdaemon of this process. Unlike one that is started by Run it can be asked to restart
-// without a signal.
+// A Runner is a superdaemon in this process. Unlike the function Run it has a method to restart the
+// workers.
 type Runner struct {
 	config  Config
 	restart chan struct{}
 }
 
-// New returns a Runner, whose Run begins to supervise.
+// New returns a Runner for the Config. Call its Run to start it.
 func New(c Config) *Runner {
 	return &Runner{config: c, restart: make(chan struct{}, 1)}
 }
@@ -23,10 +23,10 @@ func New(c Config) *Runner {
 // Run is like the function Run. Call it once.
 func (r *Runner) Run(ctx context.Context) error { return run(ctx, r.config, r.restart) }
 
-// Restart acts as a HUP does: a new worker is started, and the old ones are told to stop when it has
-// started. It does not wait: RestartSucceeded or RestartGivenUp are the outcome. Several requests that
-// come before the superdaemon acts on them are one, and before Run has started a worker they are
-// remembered. Any goroutine may call it.
+// Restart requests a restart, as a HUP does: a new worker is started, and the old ones are stopped
+// when it has started. Restart does not wait; the event RestartSucceeded or RestartGivenUp reports
+// the outcome. Requests made before the superdaemon acts on them count as one; those made before
+// Run has started a worker are remembered. Any goroutine may call it.
 func (r *Runner) Restart() {
 	select {
 	case r.restart <- struct{}{}:
@@ -34,8 +34,8 @@ func (r *Runner) Restart() {
 	}
 }
 
-// keepOutput keeps standard output and error open, and returns a function that makes them again what they
-// are now. It does nothing if Run leaves them alone.
+// keepOutput keeps copies of standard output and error, and returns a function that restores them.
+// It does nothing if Run does not change them.
 func keepOutput(c Config) (giveBack func(), err error) {
 	if c.LogFile == "" {
 		return func() {}, nil

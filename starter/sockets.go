@@ -16,17 +16,17 @@ import (
 	"github.com/start-server/start-server/internal/socket"
 )
 
-// sockets are what the workers listen on.
+// sockets holds the sockets that the workers listen on.
 type sockets struct {
 	config    Config
 	list      []*socket.Socket
-	inherited []int // descriptors that the superdaemon was given for no purpose of its own, and hands on
+	inherited []int // other descriptors that the superdaemon inherited, which it passes on
 
 	finder *orphan.Finder   // of workers that another superdaemon left
 	taken  []*socket.Socket // those of list that were taken over from such workers
 	warned string           // why a socket could not be mended
 
-	unwanted []*socket.Socket // what the service manager kept for us, and nothing asks for now
+	unwanted []*socket.Socket // sockets from the descriptor store that no option names
 	kept     *fdstore
 }
 
@@ -34,9 +34,10 @@ func newSockets(c Config, inherited []int) *sockets {
 	return &sockets{config: c, inherited: inherited, finder: orphan.NewFinder(""), kept: &fdstore{}}
 }
 
-// open binds every port, whose host is an address, and every path, or takes the socket of the service manager that is bound to it, or
-// that of workers which were left by a superdaemon that was killed. Sockets of the service manager
-// that nothing names are handed on. report is called with log lines.
+// open opens a socket for every port, whose host is an address, and for every path. It takes over
+// the socket of the service manager or of the workers of a killed superdaemon that is bound to the
+// address, or binds a new one. Other sockets of the service manager are passed on. report is called
+// with log lines.
 func (s *sockets) open(ports []portspec.Port, detached bool, report func(line string)) error {
 	s.finder = orphan.NewFinder(s.config.StatusFile)
 	process.Reserve(len(s.config.Ports) + len(s.config.Paths))
@@ -70,7 +71,7 @@ func (s *sockets) open(ports []portspec.Port, detached bool, report func(line st
 	return s.fit()
 }
 
-// fit sees that a worker can be given all these descriptors.
+// fit makes sure that all these descriptors can be passed to a worker, or returns an error.
 func (s *sockets) fit() error {
 	files := s.handOn(map[string]string{})
 	limit, needed := process.DescriptorLimit(), process.DescriptorsNeeded(files)
@@ -79,10 +80,10 @@ func (s *sockets) fit() error {
 	}
 	for _, o := range s.list {
 		if o.RequestedFD == len(files)-1 {
-			return fmt.Errorf("--port=%s=%d: descriptor too close to RLIMIT_NOFILE (%d): starting a worker takes %d", o.Key, o.RequestedFD, limit, needed)
+			return fmt.Errorf("--port=%s=%d: descriptor too close to RLIMIT_NOFILE (%d): starting a worker requires %d", o.Key, o.RequestedFD, limit, needed)
 		}
 	}
-	return fmt.Errorf("pass %d sockets on: RLIMIT_NOFILE is %d, starting a worker takes %d", len(s.list), limit, needed)
+	return fmt.Errorf("pass %d sockets on: RLIMIT_NOFILE is %d, starting a worker requires %d", len(s.list), limit, needed)
 }
 
 func (s *sockets) addPort(p portspec.Port, given *socket.Socket, report func(string)) error {
@@ -103,8 +104,8 @@ func (s *sockets) addPort(p portspec.Port, given *socket.Socket, report func(str
 	return nil
 }
 
-// openPort binds a port, or takes its socket over from a worker that was left. A datagram socket is
-// looked for first: the system lets two of them have the same address.
+// openPort binds a port, or takes over its socket from a worker that was left. For UDP it looks for
+// a worker first, since the system lets two datagram sockets have the same address.
 func (s *sockets) openPort(p portspec.Port, report func(string)) (*socket.Socket, error) {
 	if p.UDP {
 		if taken, _ := s.takeOverPort(p, report); taken != nil {
@@ -120,7 +121,7 @@ func (s *sockets) openPort(p portspec.Port, report func(string)) (*socket.Socket
 		switch {
 		case taken != nil:
 			return taken, nil
-		case why == orphan.ErrNone && attempt == 1: // the last process that held it may have gone meanwhile
+		case why == orphan.ErrNone && attempt == 1: // the last process that held it may have ended meanwhile
 		case why == orphan.ErrNone:
 			return nil, err
 		default:
@@ -137,7 +138,7 @@ func (s *sockets) takeOverPort(p portspec.Port, report func(string)) (*socket.So
 	return s.takeOver(a, report)
 }
 
-// openPath listens at a path, or takes its socket over from a worker that was left.
+// openPath listens on a path, or takes over its socket from a worker that was left.
 func (s *sockets) openPath(path string, report func(string)) (*socket.Socket, error) {
 	taken, err := s.takeOver(orphan.PathAddress(path), report)
 	if taken != nil {
@@ -153,7 +154,7 @@ func (s *sockets) openPath(path string, report func(string)) (*socket.Socket, er
 	return socket.OpenPath(path, s.config.Backlog, access, func(path string) { report(msgRemovingSocket(path)) })
 }
 
-// takeOver takes a socket from a worker that was left.
+// takeOver takes over a socket from a worker that was left.
 func (s *sockets) takeOver(a orphan.Address, report func(string)) (*socket.Socket, error) {
 	got, err := s.finder.Take(a)
 	if err != nil {
@@ -165,9 +166,9 @@ func (s *sockets) takeOver(a orphan.Address, report func(string)) (*socket.Socke
 	return taken, nil
 }
 
-// leftWorkers returns the workers that another superdaemon left: those that hold one of the sockets,
-// and those that the status file names. The sockets that were taken over belong to this superdaemon
-// from now on.
+// leftWorkers returns the workers that another superdaemon left: those that hold one of the
+// sockets, and those that the status file names. From now on this superdaemon owns the sockets that
+// were taken over.
 func (s *sockets) leftWorkers(report func(string)) []orphan.Worker {
 	for _, o := range s.taken {
 		access, err := s.config.access()
@@ -181,7 +182,8 @@ func (s *sockets) leftWorkers(report func(string)) []orphan.Worker {
 	return s.finder.Workers()
 }
 
-// abandon is for a start that fails: what was taken over stays with the workers.
+// abandon gives up the sockets that were taken over, because the start has failed: their files
+// belong to the workers.
 func (s *sockets) abandon() {
 	for _, o := range s.taken {
 		o.Path = ""
@@ -205,8 +207,8 @@ func (s *sockets) addPath(path string, given *socket.Socket, report func(string)
 	return nil
 }
 
-// activated takes what the service manager passed by sd_listen_fds(3), if it was meant for this
-// process, or for the one that detached it.
+// activated returns the sockets that the service manager passed by sd_listen_fds(3) to this
+// process, or to the one that detached it.
 func (s *sockets) activated(detached bool, report func(string)) []*socket.Socket {
 	value := os.Getenv("LISTEN_FDS")
 	count, err := strconv.Atoi(value)
@@ -230,7 +232,7 @@ func (s *sockets) activated(detached bool, report func(string)) []*socket.Socket
 	return list
 }
 
-// mend has sockets listen again on which a worker has called shutdown(2).
+// mend makes sockets listen again on which a worker has called shutdown(2).
 func (s *sockets) mend(report func(string)) {
 	warning := ""
 	for _, o := range s.list {
@@ -240,7 +242,7 @@ func (s *sockets) mend(report func(string)) {
 			warning = err.Error()
 		case broken:
 			report(msgMended(o.Key))
-			if o.FD != old && o.Stored { // another socket has taken its place
+			if o.FD != old && o.Stored { // replaced by a new socket
 				s.unwanted = append(s.unwanted, &socket.Socket{Key: o.Key, FD: -1})
 				s.store(s.kept)
 			}
@@ -252,8 +254,8 @@ func (s *sockets) mend(report func(string)) {
 	s.warned = warning
 }
 
-// handOn returns the descriptors of a worker by their numbers there, and adds to vars the
-// variables that name its sockets.
+// handOn returns the descriptors of a worker by their numbers in it, and adds the variables that
+// name its sockets to vars.
 func (s *sockets) handOn(vars map[string]string) []uintptr {
 	var files []uintptr
 	var numbers []int

@@ -15,8 +15,8 @@ import (
 // retryStatus is the time between attempts to write the status file.
 const retryStatus = time.Second
 
-// status keeps a status file up to date, the one for Server::Starter or the JSON one. It is written in the background, since a file system may
-// hang, and again if that fails.
+// status keeps a status file up to date, that of Server::Starter or the one in JSON. It writes it
+// in the background, since a file system may hang, and tries again if that fails.
 type status struct {
 	path    string // "" for none
 	report  func(line string)
@@ -24,12 +24,12 @@ type status struct {
 	latest  []byte
 	due     bool      // latest is not written yet
 	writing *error    // the result of the attempt under way, nil for none
-	written bool      // the file exists and is ours to remove
+	written bool      // the file exists, and is to be removed at the end
 	retryAt time.Time // after a failure
-	warned  string    // the latest error that was reported
+	warned  string    // the last error that was reported
 }
 
-// newStatus returns a status whose results wake has the loop look at.
+// newStatus returns a status that calls wake when an attempt to write has ended.
 func newStatus(path string, wake func(), report func(line string)) *status {
 	s := &status{path: path, report: report}
 	if path != "" {
@@ -38,8 +38,8 @@ func newStatus(path string, wake func(), report func(line string)) *status {
 	return s
 }
 
-// write replaces the status file if it does not hold this text. If that takes long, it continues in the
-// background, and the latest text is written in the end. If it fails, it reports the error once and
+// write replaces the status file if it does not hold this text. If that takes long, it continues in
+// the background, and writes the latest text in the end. If it fails, it reports the error once and
 // tries again later.
 func (s *status) write(text []byte) {
 	if s.path == "" || bytes.Equal(text, s.latest) {
@@ -49,7 +49,7 @@ func (s *status) write(text []byte) {
 	s.update()
 }
 
-// update takes the result of the latest attempt, and makes the next one if one is due.
+// update handles the result of the last attempt, and makes the next one if it is due.
 func (s *status) update() {
 	if s.path == "" || !s.writer.Idle() {
 		return
@@ -67,7 +67,7 @@ func (s *status) update() {
 	}
 }
 
-// finish takes the result of an attempt.
+// finish handles the result of an attempt.
 func (s *status) finish(err error) {
 	s.writing = nil
 	if err == nil {
@@ -90,7 +90,7 @@ func (s *status) runPending() time.Duration {
 	return max(time.Until(s.retryAt), 1)
 }
 
-// removeStale removes the status file of a superdaemon that was killed: it is no longer true, and
+// removeStale removes the status file of a superdaemon that was killed. It is out of date, and
 // --restart would wait for a generation that never comes.
 func (s *status) removeStale() {
 	if s.stale() {
@@ -102,11 +102,12 @@ func (s *status) removeStale() {
 func (s *status) stale() bool {
 	var st unix.Stat_t
 	err := unix.Lstat(s.path, &st)
-	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && int(st.Uid) == os.Geteuid() // another user's file is not trusted
+	trusted := int(st.Uid) == os.Geteuid()
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && trusted
 }
 
-// others returns the processes that a stale status file names and that exist, besides the workers
-// that were adopted.
+// others returns the existing processes that a stale status file names, without the workers that
+// were adopted.
 func (s *status) others(old []*worker) (left []int) {
 	if !s.stale() {
 		return nil
@@ -145,7 +146,7 @@ func (s *status) resume(u *upgradeState, text []byte) {
 	s.latest, s.written, s.due = text, u.StatusWritten, u.StatusPending
 }
 
-// report is the JSON status.
+// report returns the JSON status.
 func (s *supervisor) report(pid int, version string) statusfile.Report {
 	r := statusfile.Report{
 		Superdaemon: statusfile.Superdaemon{PID: pid, Version: version, Started: s.FirstStep, Phase: s.phaseWord()},
@@ -178,7 +179,7 @@ func (w *worker) report(candidate bool) statusfile.WorkerReport {
 	return statusfile.WorkerReport{PID: w.PID, Generation: w.Generation, State: state, Since: w.Since, Status: w.StatusText}
 }
 
-// report is nil for the first start.
+// report returns the restart in the form of the JSON status, nil for the first start.
 func (r restart) report() *statusfile.Restart {
 	if r.Number == 0 {
 		return nil

@@ -6,9 +6,9 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// requestStop answers a signal to stop. With --stop-delay the first one only announces the stop: until
-// StopAt everything continues as before, so that clients which have not noticed yet are served, but no
-// restart begins. A worker that dies meanwhile is replaced. The second signal stops at once.
+// requestStop handles a signal to stop. With --stop-delay the first one only announces the stop:
+// until StopAt everything continues, for the clients that have not noticed yet, but no restart
+// begins. A worker that dies meanwhile is replaced. The second signal stops at once.
 func (s *supervisor) requestStop(sig syscall.Signal) {
 	nothingServes := s.StartedAt == 0 && len(s.Old) == 0
 	if s.rules.stopDelay == 0 || s.StopAt > 0 || nothingServes {
@@ -27,8 +27,8 @@ func (s *supervisor) stopDue() bool {
 	return s.StopAt > 0 && s.now >= s.StopAt && s.Phase < stopping
 }
 
-// stopFirst sends every worker the signal to stop, with --stop-first, and reports whether one is left to
-// wait for.
+// stopFirst signals every worker to stop if --stop-first is given, and reports whether there is a
+// worker to wait for.
 func (s *supervisor) stopFirst() bool {
 	if !s.rules.stopFirst {
 		return false
@@ -37,9 +37,9 @@ func (s *supervisor) stopFirst() bool {
 		s.Old = append(s.Old, s.Current)
 		s.Current = nil
 	}
-	if untold := s.notYetStopped(); len(untold) > 0 {
-		s.out.logLine(msgStopFirst(process.SignalName(s.rules.signalOnHUP), pids(untold)))
-		for _, w := range untold {
+	if old := s.notYetStopped(); len(old) > 0 {
+		s.out.logLine(msgStopFirst(process.SignalName(s.rules.signalOnHUP), pids(old)))
+		for _, w := range old {
 			s.sendStop(w, s.rules.signalOnHUP)
 		}
 		s.notify("")
@@ -48,7 +48,8 @@ func (s *supervisor) stopFirst() bool {
 	return s.waitingForOld()
 }
 
-// waitingForOld reports whether the next worker waits until the old ones are gone, with --stop-first.
+// waitingForOld reports whether the next worker has to wait until the old ones are gone
+// (--stop-first).
 func (s *supervisor) waitingForOld() bool {
 	return s.rules.stopFirst && s.Phase == starting && s.Candidate == nil && len(s.Old) > 0
 }

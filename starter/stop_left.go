@@ -15,11 +15,11 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// pollLeft is how often a worker without a superdaemon is looked at while its end is waited for.
+// pollLeft is the time between two checks whether a worker without a superdaemon has ended.
 const pollLeft = 10 * time.Millisecond
 
-// stopWithout stops the workers that a superdaemon left when it was killed. err is why there is no
-// superdaemon to stop, and is returned if no workers are found.
+// stopWithout stops the workers that a superdaemon left when it was killed. err is the reason that
+// there is no superdaemon to stop. It returns err if there are no such workers.
 func (c Control) stopWithout(ctx context.Context, w io.Writer, err error) error {
 	gone := errors.Is(err, pidfile.ErrNotRunning)
 	switch {
@@ -36,9 +36,8 @@ func (c Control) stopWithout(ctx context.Context, w io.Writer, err error) error 
 	return nil
 }
 
-// stopLeft sends the workers that the status file names, and that have no superdaemon any more, the
-// signal to stop, waits for them and removes the files that the superdaemon left. It returns how many
-// there were.
+// stopLeft signals the workers that the status file names, and that have no superdaemon any more,
+// to stop, waits for them and removes the files that the superdaemon left. It returns their number.
 func (c Control) stopLeft(ctx context.Context, w io.Writer) (int, error) {
 	sig, err := process.ParseSignal(cmp.Or(c.SignalOnTERM, "TERM"))
 	if err != nil {
@@ -77,7 +76,7 @@ func waitLeft(ctx context.Context, worker orphan.Worker) error {
 	return nil
 }
 
-// removeLeft removes the files, unless another superdaemon uses them by now.
+// removeLeft removes the files, unless another superdaemon uses them now.
 func (c Control) removeLeft() {
 	if file, err := pidfile.Create(c.PIDFile, os.Getpid()); err == nil {
 		_ = os.Remove(c.StatusFile)

@@ -13,7 +13,7 @@ import (
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-// superdaemon connects the supervisor with the concerns that act for it. It decides nothing.
+// superdaemon connects the supervisor with the parts that act for it. It makes no decisions.
 type superdaemon struct {
 	config      Config
 	environment *environment
@@ -47,15 +47,14 @@ func newSuperdaemon(c Config) *superdaemon {
 	return d
 }
 
-// pending is a concern that has something to do later, which no event of the loop announces.
+// pending is a part that has something to do later, without an event of the loop.
 type pending interface {
-	// runPending does what is due and returns how long it can wait until it is called again, 0 for
-	// as long as nothing happens.
+	// runPending does what is due and returns the time until it has to be called again, 0 for none.
 	runPending() time.Duration
 }
 
 func (d *superdaemon) runPending() time.Duration {
-	if d.loop.Phase >= stopping { // the state of a stop does not cross an upgrade
+	if d.loop.Phase >= stopping { // a stop cannot continue after an upgrade
 		d.upgrade.cancel()
 	}
 	var waits []time.Duration
@@ -70,8 +69,8 @@ func (d *superdaemon) runPending() time.Duration {
 	return slices.Min(waits)
 }
 
-// reap returns a worker that has died: a child, unless it is the log command or the candidate of an
-// upgrade, or one that was adopted.
+// reap returns a worker that has died, a child or an adopted one. It handles the death of the log
+// command and of the candidate of an upgrade.
 func (d *superdaemon) reap() (pid, status int, ok bool) {
 	for {
 		pid, status, ok = process.Reap()
@@ -127,8 +126,8 @@ func (d *superdaemon) startUpgrade() { d.upgrade.start() }
 
 func (d *superdaemon) emit(e Event) { d.events.add(e) }
 
-// close leaves nothing behind. The pid file is removed last: a process that waits for its lock waits
-// until everything else is done.
+// close closes and removes everything. The pid file comes last, so that a process that waits for
+// its lock waits until everything else is done.
 func (d *superdaemon) close() {
 	d.sockets.close()
 	d.status.close()

@@ -16,56 +16,56 @@ import (
 type phase int
 
 const (
-	starting phase = iota // a worker was started, or will be after a pause: until Due
+	starting phase = iota // a worker is starting, or will be started after a pause: until Deadline
 	running               // the current worker serves
-	delaying              // the new worker serves, the old ones are told to stop at Due
-	stopping              // everybody was told to stop
-	stopped               // everybody is gone
+	delaying              // the new worker serves, the old ones are signalled to stop at Deadline
+	stopping              // all workers were signalled to stop
+	stopped               // all workers have ended
 )
 
-// retryPause keeps attempts to start a worker apart where the interval
-// does not: with an interval of 0 the original spins.
+// retryPause is the shortest time between attempts to start a worker. With an interval of 0 the
+// original has none.
 const retryPause = 100 * time.Millisecond
 
-// A worker is a child that was started to serve.
+// A worker is a process that was started to serve.
 type worker struct {
 	PID        int           `json:"pid"`
 	Generation int           `json:"generation"`
-	Started    bool          `json:"started"`     // has served: it was alive after the interval, or said that it is ready
-	Dead       bool          `json:"dead"`        // a candidate that died before it was decided on
-	Status     int           `json:"status"`      // raw wait status, where Dead; statusUnknown for one that is no child
-	StopSent   bool          `json:"stop_sent"`   // was told to stop
-	KillAt     time.Duration `json:"kill_at"`     // when it gets KILL; 0 for never
+	Started    bool          `json:"started"`     // it was alive after the interval, or has sent READY=1
+	Dead       bool          `json:"dead"`        // a candidate that died before the end of its start
+	Status     int           `json:"status"`      // raw wait status if Dead; statusUnknown if it is not a child
+	StopSent   bool          `json:"stop_sent"`   // a signal to stop was sent
+	KillAt     time.Duration `json:"kill_at"`     // when to send KILL; 0 for never
 	StatusText string        `json:"status_text"` // its last STATUS=
-	Since      time.Time     `json:"since"`       // when it was started, has started or was told to stop, the latest of these
+	Since      time.Time     `json:"since"`       // when its state last changed: starting, serving, stopping
 }
 
-// statusUnknown stands for the wait status of a worker that is not a child.
+// statusUnknown is the status of a worker that is not a child.
 const statusUnknown = -1
 
-// rules are what the operator asked for at the start.
+// rules are the options that the supervisor follows. They never change.
 type rules struct {
 	interval     time.Duration
 	readyTimeout time.Duration // 0: a worker that is alive after the interval has started
-	killTimeout  time.Duration // 0: nobody is ever killed
-	stopFirst    bool          // the old workers are gone before a new one is started
+	killTimeout  time.Duration // 0: no worker is ever killed
+	stopFirst    bool          // a new worker is started after the old ones have ended
 	stopDelay    time.Duration // between a signal to stop and the signal to the workers
-	maxAttempts  int           // of a restart or the first start, until it is given up; 0: never
+	maxAttempts  int           // failed attempts until a restart, or the first start, is given up; 0: never
 	signalOnHUP  syscall.Signal
 	signalOnTERM syscall.Signal
-	sockets      bool // there are sockets to be taken over by the worker
+	sockets      bool // there are sockets for the worker
 	dir          bool // the worker runs in a directory that may be missing
 	oneWord      bool // the program and its arguments look like one word
 }
 
-// settings are what the environment and the envdir say at the moment.
+// settings are the present values of options that the environment and the envdir can change.
 type settings struct {
 	autoRestart         bool
 	autoRestartInterval time.Duration
 	killOldDelay        time.Duration
 }
 
-// effects is everything that the supervisor can do to the world.
+// effects is everything that the supervisor can do.
 type effects interface {
 	start(generation int) (pid int, err error)
 	signal(pid int, sig syscall.Signal)
@@ -73,37 +73,35 @@ type effects interface {
 	writeStatus(workers []statusfile.Worker)
 	reopenLog()
 	logLine(line string)
-	notify(state string) // tells the service manager, by sd_notify(3)
-	startUpgrade()       // USR2: replace the superdaemon
-	emit(e Event)        // tells the program that this package is embedded in
+	notify(state string) // notify the service manager, by sd_notify(3)
+	startUpgrade()       // upgrade the superdaemon, for USR2
+	emit(e Event)        // call Config.OnEvent
 }
 
-// state is all that the supervisor knows. It is what a superdaemon that is
-// replaced by USR2 leaves to its successor, times as durations since the
-// first of them started.
+// state is the state of the supervisor. It crosses upgrades, so times are durations since the first
+// superdaemon of this process started.
 type state struct {
 	Phase          phase         `json:"phase"`
 	Generation     int           `json:"generation"`
-	Candidate      *worker       `json:"candidate"`       // is being started; nil in the pause before the next attempt
-	Current        *worker       `json:"current"`         // serves; nil while nobody does
-	Old            []*worker     `json:"old"`             // everybody else who still lives
-	RestartPending bool          `json:"restart_pending"` // a HUP waits to be acted on
-	Restarting     bool          `json:"restarting"`      // a restart was asked for, the old ones are told to stop at its end
-	ReadySent      bool          `json:"ready_sent"`      // the service manager was told that we are ready
+	Candidate      *worker       `json:"candidate"`       // is starting; nil in the pause before the next attempt
+	Current        *worker       `json:"current"`         // serves; nil if none does
+	Old            []*worker     `json:"old"`             // all other living workers
+	RestartPending bool          `json:"restart_pending"` // a HUP was received and not acted on yet
+	Restarting     bool          `json:"restarting"`      // a restart is under way: stop the old workers at its end
+	ReadySent      bool          `json:"ready_sent"`      // the service manager has got READY=1
 	LastStartAt    time.Duration `json:"last_start_at"`   // when the latest worker was started
 	StartedAt      time.Duration `json:"started_at"`      // when the latest worker had started, for the auto restart
-	Deadline       time.Duration `json:"deadline"`        // when the phases starting and delaying are over
-	Restart        restart       `json:"restart"`         // the latest one that was asked for
+	Deadline       time.Duration `json:"deadline"`        // when the phases starting and delaying end
+	Restart        restart       `json:"restart"`         // the latest one
 
 	FirstStep time.Time `json:"first_step"` // when the first superdaemon of this process began
 
-	StopAt     time.Duration  `json:"stop_at"`     // when workers are told to stop, after a signal to stop; 0: none came
+	StopAt     time.Duration  `json:"stop_at"`     // when to stop the workers, after a signal to stop; 0 for none
 	StopSignal syscall.Signal `json:"stop_signal"` // that signal
 }
 
-// supervisor decides. It has no goroutine, no clock and makes no system call:
-// the loop tells it what happened, one event at a time, and it answers by
-// what it does to outside.
+// supervisor makes the decisions. It has no goroutine and no clock, and makes no system calls: the
+// loop passes it one event at a time, and it acts through effects.
 type supervisor struct {
 	state
 	rules    rules
@@ -111,15 +109,15 @@ type supervisor struct {
 	now      time.Duration
 	wall     time.Time // now by the time of day, for the JSON status only
 	out      effects
-	failure  error // why the superdaemon ends, if it was not told to
+	failure  error // why the superdaemon ends, if not by a signal
 }
 
 func newSupervisor(r rules, out effects) *supervisor {
 	return &supervisor{rules: r, out: out, state: state{Restart: restart{Result: inProgress}}}
 }
 
-// beginStep begins a step of the loop: what the time is, by the supervisor's clock and as the time of day, and
-// what is asked for now.
+// beginStep begins a step of the loop with the time, by the supervisor's clock and as the time of
+// day, and the present settings.
 func (s *supervisor) beginStep(now time.Duration, wall time.Time, current settings) {
 	s.now, s.wall, s.settings = now, statusfile.Timestamp(wall), current
 	if s.FirstStep.IsZero() {
@@ -127,8 +125,8 @@ func (s *supervisor) beginStep(now time.Duration, wall time.Time, current settin
 	}
 }
 
-// adopt makes the workers that a superdaemon left the old workers, before the first worker is
-// started. Generations count on from the newest of them.
+// adopt makes the workers that another superdaemon left the old workers, before the first worker is
+// started. Generations continue from the newest of them.
 func (s *supervisor) adopt(left []*worker) {
 	for _, w := range left {
 		w.Started = true
@@ -146,7 +144,7 @@ func (s *supervisor) adopt(left []*worker) {
 	}
 }
 
-// onSignal answers a signal that the superdaemon received.
+// onSignal handles a signal that the superdaemon received.
 func (s *supervisor) onSignal(sig syscall.Signal) {
 	switch sig {
 	case syscall.SIGHUP:
@@ -159,7 +157,7 @@ func (s *supervisor) onSignal(sig syscall.Signal) {
 		switch s.Phase {
 		case starting, running, delaying:
 			s.requestStop(sig)
-		case stopping, stopped: // everybody was told already
+		case stopping, stopped: // all workers were signalled already
 		}
 	case syscall.SIGUSR2:
 		switch s.Phase {
@@ -168,14 +166,13 @@ func (s *supervisor) onSignal(sig syscall.Signal) {
 			s.out.startUpgrade()
 		case stopping, stopped:
 		}
-	case syscall.SIGALRM: // the original's own timer
+	case syscall.SIGALRM: // the timer of the original
 	default:
 		s.out.logLine(msgIgnored(process.SignalName(sig)))
 	}
 }
 
-// onExit answers the death of a child. Children that are no workers (orphans
-// that PID 1 inherits) are none of its business.
+// onExit handles the death of a worker. It ignores other children (orphans, if this is process 1).
 func (s *supervisor) onExit(pid, status int) {
 	for _, w := range s.workers() {
 		if w.PID == pid {
@@ -210,7 +207,7 @@ func (s *supervisor) onExit(pid, status int) {
 func (s *supervisor) currentExited(status int) {
 	w := s.Current
 	s.Current = nil
-	if s.Phase == starting { // its successor is on the way already
+	if s.Phase == starting { // a new worker is starting already
 		s.out.logLine(msgOldDied(w.PID, status))
 		s.workerGone(w)
 		return
@@ -223,15 +220,15 @@ func (s *supervisor) currentExited(status int) {
 	s.retryAfter(retryPause)
 }
 
-// onReady answers READY=1 from a worker.
+// onReady handles READY=1 from a worker.
 func (s *supervisor) onReady(pid int) {
 	if c := s.Candidate; s.Phase == starting && c != nil && c.PID == pid && !c.Dead {
 		s.startSucceeded()
 	}
 }
 
-// onExtend answers EXTEND_TIMEOUT_USEC from a worker: what it was given time for
-// ends no sooner than by from now.
+// onExtend handles EXTEND_TIMEOUT_USEC from a worker: its deadline to start or to stop is at least
+// by from now.
 func (s *supervisor) onExtend(pid int, by time.Duration) {
 	switch c, old := s.Candidate, s.findOld(pid); {
 	case c != nil && c.PID == pid && !c.Dead:
@@ -241,17 +238,17 @@ func (s *supervisor) onExtend(pid int, by time.Duration) {
 	}
 }
 
-// onStatus answers STATUS= from a worker.
-func (s *supervisor) onStatus(pid int, words string) {
+// onStatus handles STATUS= from a worker.
+func (s *supervisor) onStatus(pid int, text string) {
 	for _, w := range s.workers() {
 		if w.PID == pid {
-			w.StatusText = strings.Map(printable, words)
+			w.StatusText = strings.Map(printable, text)
 			s.notify("")
 		}
 	}
 }
 
-// printable drops what a worker could do to the terminal of an operator.
+// printable drops characters that are not printable: the text may be shown on a terminal.
 func printable(r rune) rune {
 	if unicode.IsPrint(r) {
 		return r
@@ -259,7 +256,7 @@ func printable(r rune) rune {
 	return -1
 }
 
-// onTimer does what is due.
+// onTimer does everything that is due.
 func (s *supervisor) onTimer() {
 	s.killOverdue()
 	if s.stopDue() {
@@ -284,7 +281,7 @@ func (s *supervisor) onTimer() {
 	}
 }
 
-// nextDeadline says when passed has something to do next, if nothing else happens.
+// nextDeadline returns when onTimer has something to do next, if there is anything.
 func (s *supervisor) nextDeadline() (at time.Duration, ok bool) {
 	sooner := func(t time.Duration) {
 		if !ok || t < at {
@@ -313,7 +310,7 @@ func (s *supervisor) nextDeadline() (at time.Duration, ok bool) {
 	return at, ok
 }
 
-// startWorker starts the next worker. It answers every HUP received until now.
+// startWorker starts the next worker. It acts on all HUPs received until now.
 func (s *supervisor) startWorker() {
 	if s.RestartPending {
 		s.RestartPending = false
@@ -348,18 +345,18 @@ func (s *supervisor) startWorker() {
 		s.Deadline = s.now + s.rules.readyTimeout
 	}
 	s.notify("")
-	s.onTimer() // an interval of 0 is over already
+	s.onTimer() // the interval may be 0
 }
 
-// retryAfter puts the next attempt off until so long after the latest one.
+// retryAfter delays the next attempt until the given time after the start of the last one.
 func (s *supervisor) retryAfter(d time.Duration) {
 	s.Phase, s.Candidate = starting, nil
 	s.Deadline = s.LastStartAt + d
 	s.onTimer()
 }
 
-// finishStart is what happens at the end of the time that a worker is given to
-// start, and at the end of a pause.
+// finishStart decides at the deadline of a start whether it has succeeded, and starts a worker at
+// the end of a pause.
 func (s *supervisor) finishStart() {
 	c := s.Candidate
 	switch {
@@ -385,8 +382,8 @@ func (s *supervisor) finishStart() {
 	}
 }
 
-// hint helps who is new to this, once: no worker has ever started, and the second attempt has failed like
-// the first.
+// hint logs a hint for new users, once: if no worker has ever started, and the second attempt has
+// failed like the first.
 func (s *supervisor) hint(c *worker) {
 	if s.Generation != 2 || s.StartedAt > 0 {
 		return
@@ -417,12 +414,12 @@ func (s *supervisor) startSucceeded() {
 	s.writeStatus()
 	s.out.emit(WorkerReady{PID: s.Current.PID, Generation: s.Current.Generation})
 
-	untold := s.notYetStopped()
-	if !s.Restarting && len(untold) == 0 {
+	old := s.notYetStopped()
+	if !s.Restarting && len(old) == 0 {
 		s.enterRunning()
 		return
 	}
-	s.out.logLine(msgNowRunning(process.SignalName(s.rules.signalOnHUP), pids(untold)))
+	s.out.logLine(msgNowRunning(process.SignalName(s.rules.signalOnHUP), pids(old)))
 	if delay := s.settings.killOldDelay; delay > 0 && !s.rules.stopFirst {
 		s.out.logLine(msgSleeping(delay))
 		s.Phase, s.Deadline = delaying, s.now+delay
@@ -431,8 +428,8 @@ func (s *supervisor) startSucceeded() {
 	s.stopOldWorkers()
 }
 
-// stopOldWorkers tells every old worker to stop who was not told before: to many
-// servers a second TERM means "now", and requests are lost.
+// stopOldWorkers signals every old worker to stop, except those that were signalled before: many
+// servers drop their clients at a second TERM.
 func (s *supervisor) stopOldWorkers() {
 	s.out.logLine(msgKillingOld)
 	for _, w := range s.notYetStopped() {
@@ -442,7 +439,7 @@ func (s *supervisor) stopOldWorkers() {
 	s.enterRunning()
 }
 
-// enterRunning is where every start that succeeded ends.
+// enterRunning enters the phase running, at the end of every successful start.
 func (s *supervisor) enterRunning() {
 	s.Phase = running
 	s.endRestart(succeeded)
@@ -455,7 +452,7 @@ func (s *supervisor) enterRunning() {
 	s.onTimer()
 }
 
-// autoRestart acts as on HUP when it is time.
+// autoRestart begins a restart when the automatic one is due.
 func (s *supervisor) autoRestart() {
 	interval := s.settings.autoRestartInterval
 	if !s.settings.autoRestart || s.StopAt > 0 || s.now < s.StartedAt+s.autoRestartAfter() {
@@ -470,8 +467,8 @@ func (s *supervisor) autoRestart() {
 	s.startWorker()
 }
 
-// autoRestartAfter is how long the current worker is left alone: twice as
-// long where an old worker still lingers.
+// autoRestartAfter returns the time from the start of the current worker to the next automatic
+// restart: twice the interval if there is still an old worker.
 func (s *supervisor) autoRestartAfter() time.Duration {
 	if len(s.Old) > 0 {
 		return 2 * s.settings.autoRestartInterval
@@ -479,7 +476,7 @@ func (s *supervisor) autoRestartAfter() time.Duration {
 	return s.settings.autoRestartInterval
 }
 
-// stop answers a signal to stop.
+// stop handles a signal to stop.
 func (s *supervisor) stop(sig syscall.Signal) {
 	order := syscall.SIGTERM
 	if sig == syscall.SIGTERM {
@@ -489,17 +486,17 @@ func (s *supervisor) stop(sig syscall.Signal) {
 	s.stopAll(order)
 }
 
-// stopAll sends every worker the signal to stop, also those that were sent one before.
+// stopAll signals every worker to stop, including those that were signalled before.
 func (s *supervisor) stopAll(order syscall.Signal) {
 	all := s.workers()
 	s.endRestart(cancelled)
-	if s.StopAt == 0 { // else that was announced when the delay began
+	if s.StopAt == 0 { // otherwise it was emitted when the delay began
 		s.out.emit(Stopping{})
 	}
 	s.Phase, s.Current, s.Candidate = stopping, nil, nil
 	s.Old = nil
 	for _, w := range all {
-		if w.Dead { // told of by the original, which has not waited for it yet
+		if w.Dead { // the original, which has not reaped it yet, logs this too
 			s.out.logLine(msgWorkerDied(w.PID, w.Status))
 			s.out.forget(w.PID)
 			continue
@@ -518,7 +515,7 @@ func (s *supervisor) finish() {
 	}
 }
 
-// sendStop tells a worker to stop. A deadline that it has already stays.
+// sendStop signals a worker to stop. If it has a deadline already, that stays.
 func (s *supervisor) sendStop(w *worker, sig syscall.Signal) {
 	if !w.StopSent {
 		w.StopSent, w.Since = true, s.wall
@@ -544,7 +541,7 @@ func (s *supervisor) killOverdue() {
 	}
 }
 
-// workerGone is what everybody is told when a worker has died.
+// workerGone updates the status file and notifies the service manager after the death of a worker.
 func (s *supervisor) workerGone(w *worker) {
 	s.out.forget(w.PID)
 	if w.Started {
@@ -555,7 +552,7 @@ func (s *supervisor) workerGone(w *worker) {
 
 func (s *supervisor) writeStatus() { s.out.writeStatus(s.startedWorkers()) }
 
-// startedWorkers returns the lines of the status file.
+// startedWorkers returns the workers in the status file.
 func (s *supervisor) startedWorkers() (list []statusfile.Worker) {
 	for _, w := range s.workers() {
 		if w.Started {
@@ -565,15 +562,15 @@ func (s *supervisor) startedWorkers() (list []statusfile.Worker) {
 	return list
 }
 
-// notify tells the service manager what is new and, in words, how things are.
-func (s *supervisor) notify(what string) {
-	if what != "" {
-		what += "\n"
+// notify sends a state, if it is not "", and a description to the service manager.
+func (s *supervisor) notify(state string) {
+	if state != "" {
+		state += "\n"
 	}
-	s.out.notify(what + "STATUS=" + s.describe())
+	s.out.notify(state + "STATUS=" + s.describe())
 }
 
-// workers are all of them, oldest first.
+// workers returns all workers, oldest first.
 func (s *supervisor) workers() []*worker {
 	all := slices.Clone(s.Old)
 	if s.Current != nil {
@@ -586,12 +583,12 @@ func (s *supervisor) workers() []*worker {
 	return all
 }
 
-// notYetStopped are the old workers that were not told to stop yet.
+// notYetStopped returns the old workers that were not signalled to stop yet.
 func (s *supervisor) notYetStopped() []*worker {
 	return slices.DeleteFunc(slices.Clone(s.Old), func(w *worker) bool { return w.StopSent })
 }
 
-// findOld is the findOld worker with that pid, or nil.
+// findOld returns the old worker with this pid, or nil.
 func (s *supervisor) findOld(pid int) *worker {
 	for _, w := range s.Old {
 		if w.PID == pid {

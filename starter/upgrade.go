@@ -1,20 +1,21 @@
 package starter
 
-// How USR2 upgrades the superdaemon. First the executable on disk is checked: it is started with
+// How USR2 upgrades the superdaemon: first the executable on disk is checked. It is started with
 // --version and the state, and has to answer that it can continue from there. Then this process
-// writes its state, ignores signals, and becomes that executable by execve(2): pid, children,
-// sockets, locks and pipes stay what they are, and deaths and READY=1 wait for the next superdaemon.
+// writes its state, ignores signals, and becomes that executable by execve(2). Pid, children,
+// sockets, locks and pipes stay the same, and deaths and READY=1 wait for the upgraded superdaemon.
 //
-// A signal that comes during the exec cannot wait: the Go runtime of the next superdaemon unblocks
-// HUP, INT, TERM and QUIT before it has handlers for them. So they are ignored, from just before the
-// exec until package signals catches them, and one that comes then is lost, not deadly. --restart and
-// --stop see by the pid file that this may have happened, and send theirs again. Measured in
-// 300 upgrades on two busy cores (load 6): that window is 1.1 ms at the least, 2.0 ms in the median,
-// 4.8 ms in 9 of 10; 0.07 ms of the median are start_server's, the rest the kernel's and the
-// runtime's. In the last part of it, 0.2 ms at the least, 0.4 ms in the median, 1.2 ms in 9 of 10,
-// from when the runtime has started until signal.Notify is called, TERM, QUIT and ABRT (not HUP and
-// INT) end the process: the runtime does not let these be ignored from outside. Then the guard stops
-// the workers (guard.go). To be sure, wait for the line that start_server was upgraded.
+// A signal that arrives during the exec cannot wait: the Go runtime of the upgraded superdaemon
+// unblocks HUP, INT, TERM and QUIT before it has handlers for them. So they are ignored, from just
+// before the exec until package signals catches them: a signal in this window is lost, but not
+// deadly. --restart and --stop detect that by the pid file, and send their signal again. Measured
+// in 300 upgrades on two busy cores (load 6), the window is at least 1.1 ms, 2.0 ms in the median,
+// and 4.8 ms at the 90th percentile; start_server takes 0.07 ms of the median, the kernel and the
+// runtime the rest. In the last part of the window, from the start of the runtime to the call of
+// signal.Notify, TERM, QUIT and ABRT (not HUP and INT) end the process, because the runtime does
+// not let these be ignored from outside: at least 0.2 ms, 0.4 ms in the median, 1.2 ms at the 90th
+// percentile. Then the guard stops the workers (guard.go). To be sure, wait for the log line about
+// the upgrade before sending a signal.
 
 import (
 	"errors"
@@ -34,28 +35,28 @@ import (
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-// pollAnswer is how often the answer of a candidate is looked for.
+// pollAnswer is the time between two checks for the answer of a candidate.
 const pollAnswer = 2 * time.Millisecond
 
-// probeTimeout is the time that a new executable has to answer.
+// probeTimeout limits the time of a candidate to answer.
 const probeTimeout = 10 * time.Second
 
-// upgrader answers USR2.
+// upgrader handles USR2.
 type upgrader struct {
 	executable string // the file that replaces this process
 	files      process.FileCheck
 	probe      *probe               // nil unless a candidate is being checked
-	save       func() *upgradeState // the state at this moment
+	save       func() *upgradeState // returns the present state
 	exec       func(*probe) error   // becomes the executable; returns only if that fails
 	log        func(line string)
 }
 
 // probe is a candidate that is being checked.
 type probe struct {
-	file     os.FileInfo // what is checked
+	file     os.FileInfo // its executable
 	pid      int         // 0 when it has ended
-	answer   int         // the pipe that it answers on
-	said     string      // on that pipe
+	answer   int         // the pipe for its answer
+	output   string      // read from that pipe
 	state    int         // the file with the state, which the guard reads again
 	guard    int         // the pipe to the guard
 	deadline time.Time
@@ -63,10 +64,10 @@ type probe struct {
 	err      error // why it is not compatible
 }
 
-// start checks the executable that is on disk now. When it has answered that it is compatible,
-// runPending makes it replace this process.
+// start begins to check the executable that is on disk now. Once it has answered that it is
+// compatible, runPending replaces this process with it.
 func (u *upgrader) start() {
-	if u.probe != nil { // runPending sees if the file changes meanwhile
+	if u.probe != nil { // runPending notices if the file changes meanwhile
 		return
 	}
 	u.log(msgUpgrading(u.executable))
@@ -119,7 +120,7 @@ func (u *upgrader) startCandidate(p *probe) error {
 		files = append(files, uintptr(state.PIDFile)) // guardPIDFile
 	}
 	p.pid, err = process.StartAs(u.executable, process.Spec{
-		// Any program understands --version: the file may be another program now.
+		// --version is harmless if the file is another program now.
 		Args:  []string{os.Args[0], "--version"},
 		Env:   append(os.Environ(), probeVariable+"="+strconv.Itoa(guardState)),
 		Files: files,
@@ -130,33 +131,33 @@ func (u *upgrader) startCandidate(p *probe) error {
 	return nil
 }
 
-// listen reads what the candidate has said until now.
+// listen reads the output of the candidate until now.
 func (p *probe) listen() {
 	var buf [200]byte
-	if n, err := unix.Read(p.answer, buf[:]); err == nil && len(p.said) < len(buf) {
-		p.said += string(buf[:n])
+	if n, err := unix.Read(p.answer, buf[:]); err == nil && len(p.output) < len(buf) {
+		p.output += string(buf[:n])
 	}
 }
 
-// guards reports whether the candidate is compatible and stays as the guard.
+// guards reports whether the candidate is compatible and keeps running as the guard.
 func (p *probe) guards() bool {
 	p.listen()
-	return strings.Contains(p.said, answerPrefix) && strings.HasSuffix(p.said, guardAnswer) && !p.late
+	return strings.Contains(p.output, answerPrefix) && strings.HasSuffix(p.output, guardAnswer) && !p.late
 }
 
-// tellGuard tells the guard, if there is one.
-func (p *probe) tellGuard(b byte) {
+// notifyGuard sends a byte to the guard, if there is one.
+func (p *probe) notifyGuard(b byte) {
 	_, _ = unix.Write(p.guard, []byte{b})
 }
 
-// close ends what belongs to the candidate. One that waits as the guard ends as well.
+// close closes the files of the candidate. A guard that is waiting ends.
 func (p *probe) close() {
 	for _, fd := range []int{p.answer, p.state, p.guard} {
 		unix.Close(fd)
 	}
 }
 
-// onExit takes the death of a child, if it is the candidate.
+// onExit handles the death of a child if it is the candidate, and reports whether it is.
 func (u *upgrader) onExit(pid, status int) bool {
 	p := u.probe
 	if p == nil || pid != p.pid {
@@ -167,14 +168,14 @@ func (u *upgrader) onExit(pid, status int) bool {
 	switch {
 	case p.late:
 		p.err = fmt.Errorf("%s does not answer within %s secs", u.executable, seconds(probeTimeout))
-	case status != 0 || !strings.Contains(p.said, answerPrefix):
-		p.err = fmt.Errorf("%s is not a compatible start_server (%s, output %q)", u.executable, describeStatus(status), p.said)
+	case status != 0 || !strings.Contains(p.output, answerPrefix):
+		p.err = fmt.Errorf("%s is not a compatible start_server (%s, output %q)", u.executable, describeStatus(status), p.output)
 	}
 	return true
 }
 
-// runPending ends a candidate that takes too long to answer, and replaces this process by one that
-// has answered.
+// runPending replaces this process with a candidate that has answered, and ends one that takes too
+// long to answer.
 func (u *upgrader) runPending() time.Duration {
 	p := u.probe
 	switch {
@@ -193,7 +194,7 @@ func (u *upgrader) runPending() time.Duration {
 	switch file, err := u.stat(); {
 	case errors.Is(err, process.ErrNotAnswering):
 		u.log(msgNotUpgraded(err))
-	case err == nil && !sameFile(file, p.file): // it changed after the USR2, or a second USR2 means a newer one
+	case err == nil && !sameFile(file, p.file): // it has changed since: check the new one
 		u.check()
 	case p.err != nil:
 		u.log(msgNotUpgraded(p.err))
@@ -203,7 +204,7 @@ func (u *upgrader) runPending() time.Duration {
 	return u.runPending()
 }
 
-// stat describes the executable, unless its file system hangs.
+// stat returns a description of the executable, or an error if its file system hangs.
 func (u *upgrader) stat() (os.FileInfo, error) {
 	if err := u.files.Program(process.Spec{Args: []string{u.executable}}); err != nil {
 		return nil, err
@@ -223,27 +224,27 @@ func (u *upgrader) cancel() {
 	u.probe = nil
 }
 
-// sameFile reports whether the file that was checked is the one that is there now.
+// sameFile reports whether two descriptions are of the same, unchanged file.
 func sameFile(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.Mode() == b.Mode() && a.ModTime().Equal(b.ModTime())
 }
 
-// exec replaces this process by the executable on disk. It returns only if that fails, with
-// everything as it was.
+// exec replaces this process with the executable on disk. It returns only if that fails, and then
+// everything is as before.
 func (d *superdaemon) exec(p *probe) error {
 	d.log.drain(patience)
 	u := d.saveState()
 	u.GuardPipe = p.guard
 	u.Notices = d.workers.pause()
 	err := d.execute(u, p)
-	p.tellGuard(guardEnd)
+	p.notifyGuard(guardEnd)
 	d.workers.unpause()
 	d.loop.step(func() { d.loop.resume(u.Signals, u.Notices) })
 	return err
 }
 
-// execute passes the state on. While it runs no signal ends this process: what was received before
-// is in the state, what comes later is lost. So everything that can be done before is done before.
+// execute passes the state on and executes the new executable. From IgnoreAll on signals are lost;
+// those received earlier are in the state. So it does everything else first.
 func (d *superdaemon) execute(u *upgradeState, p *probe) error {
 	if err := u.write(p.state); err != nil {
 		return err
@@ -263,20 +264,21 @@ func (d *superdaemon) execute(u *upgradeState, p *probe) error {
 			return err
 		}
 	}
-	p.tellGuard(guardBegin)
+	p.notifyGuard(guardBegin)
 	return fmt.Errorf("execute %s: %w", u.Executable, syscall.Exec(u.Executable, os.Args, env))
 }
 
-// dismissGuard tells the guard that signals are received again. 0 stands for no guard.
+// dismissGuard notifies the guard that this process receives signals again. pipe is 0 if there is
+// no guard.
 func (d *superdaemon) dismissGuard(pipe int) {
 	if pipe > 0 {
-		(&probe{guard: pipe}).tellGuard(guardEnd)
+		(&probe{guard: pipe}).notifyGuard(guardEnd)
 		unix.Close(pipe)
 	}
 }
 
-// markUpgrade tells --restart and --stop whether a signal would be received. What cannot be marked is
-// no reason to stay.
+// markUpgrade marks the pid file, so that --restart and --stop know whether signals are received.
+// An error is logged and does not stop the upgrade.
 func (d *superdaemon) markUpgrade(mark func(*pidfile.File) error) {
 	if d.pidFile == nil {
 		return
@@ -286,7 +288,7 @@ func (d *superdaemon) markUpgrade(mark func(*pidfile.File) error) {
 	}
 }
 
-// keepOpen decides whether descriptors stay open across an exec.
+// keepOpen sets whether descriptors stay open across an exec.
 func keepOpen(fds []int, open bool) {
 	flag := unix.FD_CLOEXEC
 	if open {
@@ -297,7 +299,7 @@ func keepOpen(fds []int, open bool) {
 	}
 }
 
-// saveState returns everything that crosses an upgrade.
+// saveState returns the state that crosses an upgrade.
 func (d *superdaemon) saveState() *upgradeState {
 	u := &upgradeState{
 		Version:    upgradeStateVersion,
@@ -320,7 +322,7 @@ func (d *superdaemon) saveState() *upgradeState {
 	return u
 }
 
-// resume continues from the state of the previous superdaemon: everything is open already.
+// resume continues from the state of the previous superdaemon, whose files and sockets are open.
 func (d *superdaemon) resume(u *upgradeState) {
 	keepOpen(u.descriptors(), false)
 	d.log = resumeLog(d.config.LogFile, encode(d.environment.base, nil), u.Log, d.loop.wakeUp)

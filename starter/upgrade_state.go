@@ -20,22 +20,22 @@ import (
 	"github.com/start-server/start-server/internal/socket"
 )
 
-// upgradeStateVersion changes when a superdaemon that reads the former version
-// would do something wrong. Fields that are new do not change it: they are zero where
-// a predecessor did not know them. Names of fields and numbers of phases stay what they are.
+// upgradeStateVersion is increased if a superdaemon that reads the previous version would do
+// something wrong. New fields do not increase it: they are zero if the previous superdaemon did not
+// have them. Names of fields and numbers of phases never change.
 const upgradeStateVersion = 1
 
-// upgradeState is what a superdaemon leaves to the one that replaces it: the state of
-// its supervisor, and the descriptors, which stay open across the exec.
+// upgradeState is the state that crosses an upgrade: that of the supervisor, and the descriptors,
+// which stay open across the exec.
 type upgradeState struct {
 	Version    int             `json:"version"`
 	Args       []string        `json:"args"`       // the command line
-	Config     json.RawMessage `json:"config"`     // what the predecessor understands it to mean
-	Executable string          `json:"executable"` // where the superdaemon is on disk
+	Config     json.RawMessage `json:"config"`     // the meaning of the command line
+	Executable string          `json:"executable"` // the path of the superdaemon
 
 	State   state            `json:"state"`
 	Now     time.Duration    `json:"now"`     // the supervisor's clock
-	Signals []syscall.Signal `json:"signals"` // received, and not acted on yet
+	Signals []syscall.Signal `json:"signals"` // received and not acted on yet
 	Notices []notice         `json:"notices"` // likewise
 
 	Sockets       []*socket.Socket `json:"sockets"`
@@ -47,11 +47,11 @@ type upgradeState struct {
 	Log           logState         `json:"log"`
 	Receivers     []receiverState  `json:"receivers"`
 	Adopted       []adoptedState   `json:"adopted"`
-	Guarded       bool             `json:"guarded"`    // the candidate is to stay as the guard
+	Guarded       bool             `json:"guarded"`    // the candidate has to become the guard
 	GuardPipe     int              `json:"guard_pipe"` // descriptor, 0 for none
 }
 
-// logState is what goes on of the log.
+// logState is the part of the log that crosses an upgrade.
 type logState struct {
 	Pipe      [2]int `json:"pipe"`
 	Output    [2]int `json:"output"`
@@ -73,7 +73,7 @@ type adoptedState struct {
 	Descriptor int `json:"descriptor"` // its pidfd
 }
 
-// descriptors are all that must stay open across the exec.
+// descriptors returns the descriptors that must stay open across the exec.
 func (s *upgradeState) descriptors() []int {
 	var fds []int
 	for _, sock := range s.Sockets {
@@ -97,22 +97,20 @@ func (s *upgradeState) descriptors() []int {
 	return fds
 }
 
-// piped tells whether the log goes to a command.
+// piped reports whether the log is piped to a command.
 func (l logState) piped() bool { return l.Pipe != [2]int{} || l.Output != [2]int{} || l.PID != 0 }
 
-// probeVariable is set in the environment of the start_server that is tried out before
-// it may replace another one.
+// probeVariable is set in the environment of a candidate, which is checked before an upgrade.
 const probeVariable = "START_SERVER_PROBE"
 
-// beingChecked reports whether this process was started by a superdaemon that wants to be replaced.
+// beingChecked reports whether this process is the candidate of an upgrade.
 func beingChecked() bool { return os.Getenv(probeVariable) != "" }
 
-// answerPrefix begins the answer of a start_server that can take over. Programs of
-// other kinds that happen to be at that place do not say this.
+// answerPrefix begins the answer of a candidate that is compatible. Other programs do not print it.
 const answerPrefix = "compatible start_server, state version "
 
-// readUpgradeState reads the state that a variable names by its descriptor, once: the variable
-// and the descriptor are gone then. It is nil where there is no such variable.
+// readUpgradeState reads the state from the descriptor in an environment variable. It removes the
+// variable. It returns nil if there is no such variable.
 func readUpgradeState(variable string) (*upgradeState, error) {
 	value, ok := os.LookupEnv(variable)
 	if !ok {
@@ -121,7 +119,7 @@ func readUpgradeState(variable string) (*upgradeState, error) {
 	_ = os.Unsetenv(variable)
 	fd, err := strconv.Atoi(value)
 	if err != nil || fd <= stderr {
-		return nil, fmt.Errorf("take over from a start_server: %s=%q is no descriptor", variable, value)
+		return nil, fmt.Errorf("upgrade: %s=%q is not a descriptor", variable, value)
 	}
 	s, err := readStateFile(fd)
 	if s == nil || !s.Guarded {
@@ -130,16 +128,16 @@ func readUpgradeState(variable string) (*upgradeState, error) {
 	return s, err
 }
 
-// readStateFile reads the state that is in a file.
+// readStateFile reads the state from a file.
 func readStateFile(fd int) (*upgradeState, error) {
 	unix.CloseOnExec(fd)
 	text, err := readWhole(fd)
 	if err != nil {
-		return nil, fmt.Errorf("take over from a start_server: read its state: %w", err)
+		return nil, fmt.Errorf("upgrade: read the state: %w", err)
 	}
 	s, err := parseUpgradeState(text)
 	if err != nil {
-		return nil, fmt.Errorf("take over from a start_server: %w", err)
+		return nil, fmt.Errorf("upgrade: %w", err)
 	}
 	return s, nil
 }
@@ -166,10 +164,10 @@ func readWhole(fd int) ([]byte, error) {
 func parseUpgradeState(text []byte) (*upgradeState, error) {
 	s := &upgradeState{}
 	if err := json.Unmarshal(text, s); err != nil {
-		return nil, fmt.Errorf("read its state: %w", err)
+		return nil, fmt.Errorf("read the state: %w", err)
 	}
 	if s.Version != upgradeStateVersion {
-		return nil, fmt.Errorf("its state is of version %d, this one knows %d", s.Version, upgradeStateVersion)
+		return nil, fmt.Errorf("the state has version %d, want %d", s.Version, upgradeStateVersion)
 	}
 	if err := s.State.check(s.Now); err != nil {
 		return nil, err
@@ -177,18 +175,18 @@ func parseUpgradeState(text []byte) (*upgradeState, error) {
 	return s, s.check()
 }
 
-// check finds what could not be carried on.
+// check returns an error if a superdaemon cannot continue from the state.
 func (s *upgradeState) check() error {
 	limit := process.DescriptorLimit()
 	for _, sock := range s.Sockets {
 		if sock == nil || sock.RequestedFD < -1 || sock.RequestedFD >= limit {
-			return fmt.Errorf("%+v is no socket", sock)
+			return fmt.Errorf("%+v is not a socket", sock)
 		}
 	}
 	taken := map[int]bool{}
 	for _, fd := range slices.Concat(s.descriptors(), s.Inherited) {
 		if fd <= stderr || fd >= limit || taken[fd] {
-			return fmt.Errorf("descriptor %d cannot be one of its own", fd)
+			return fmt.Errorf("descriptor %d is out of range or used twice", fd)
 		}
 		taken[fd] = true
 	}
@@ -197,24 +195,24 @@ func (s *upgradeState) check() error {
 	}
 	for _, r := range s.Receivers {
 		if !isWorker(r.Worker) {
-			return fmt.Errorf("process %d has a notify socket and is no worker", r.Worker)
+			return fmt.Errorf("process %d has a notify socket and is not a worker", r.Worker)
 		}
 	}
 	for _, a := range s.Adopted {
 		if !isWorker(a.Worker) {
-			return fmt.Errorf("process %d was adopted and is no worker", a.Worker)
+			return fmt.Errorf("process %d was adopted and is not a worker", a.Worker)
 		}
 	}
 	if l := s.Log; l.PID < 0 || len(l.Unwritten) > 0 && l.Unwritten[len(l.Unwritten)-1] != '\n' {
-		return fmt.Errorf("its log cannot go on: process %d, %q", l.PID, l.Unwritten)
+		return fmt.Errorf("invalid log: process %d, %q", l.PID, l.Unwritten)
 	}
 	if !filepath.IsAbs(s.Executable) {
-		return fmt.Errorf("its executable is %q", s.Executable)
+		return fmt.Errorf("the path of the executable is %q", s.Executable)
 	}
 	return nil
 }
 
-// all are the workers, in no order.
+// all returns the workers, in no particular order.
 func (s *state) all() []*worker {
 	all := slices.Clone(s.Old)
 	for _, w := range []*worker{s.Current, s.Candidate} {
@@ -225,15 +223,15 @@ func (s *state) all() []*worker {
 	return all
 }
 
-// check finds what no supervisor can be in.
+// check returns an error if no supervisor can be in this state.
 func (s *state) check(now time.Duration) error {
 	seen := map[int]bool{}
 	for _, w := range s.all() {
 		if w == nil || w.PID <= 1 || seen[w.PID] || w.Dead && w != s.Candidate {
-			return fmt.Errorf("%+v is no worker", w)
+			return fmt.Errorf("%+v is not a worker", w)
 		}
 		if w.Generation < 1 || w.Generation > s.Generation || w.KillAt < 0 {
-			return fmt.Errorf("%+v is no worker of generation 1 to %d", w, s.Generation)
+			return fmt.Errorf("%+v is not a worker of generation 1 to %d", w, s.Generation)
 		}
 		seen[w.PID] = true
 	}
@@ -241,19 +239,19 @@ func (s *state) check(now time.Duration) error {
 	switch {
 	case s.Phase == starting, s.Phase == running && settled, s.Phase == delaying && settled:
 	default:
-		return fmt.Errorf("it is in phase %d, with %+v serving and %+v starting", s.Phase, s.Current, s.Candidate)
+		return fmt.Errorf("phase %d with current worker %+v and candidate %+v", s.Phase, s.Current, s.Candidate)
 	}
 	if s.LastStartAt < 0 || s.LastStartAt > now || s.StartedAt < 0 || s.StartedAt > now || s.Deadline < 0 || s.StopAt < 0 {
-		return fmt.Errorf("its clock stands at %s, before it started a worker at %s or %s", now, s.LastStartAt, s.StartedAt)
+		return fmt.Errorf("the clock is at %s, before a worker was started at %s or %s", now, s.LastStartAt, s.StartedAt)
 	}
 	return nil
 }
 
-// write puts the state into a file, in place of what is there.
+// write replaces the content of a file with the state.
 func (s *upgradeState) write(descriptor int) error {
 	text, err := json.Marshal(s)
 	if err == nil && bytes.Contains(text, []byte(`\ufffd`)) {
-		err = errors.New("there are names which are not UTF-8, and would not be the same afterwards")
+		err = errors.New("a name is not UTF-8 and would change")
 	}
 	if err == nil {
 		err = unix.Ftruncate(descriptor, 0)
@@ -264,14 +262,15 @@ func (s *upgradeState) write(descriptor int) error {
 		written += max(n, 0)
 	}
 	if err != nil {
-		return fmt.Errorf("write down the state: %w", err)
+		return fmt.Errorf("write the state: %w", err)
 	}
 	return nil
 }
 
-// AnswerUpgradeCheck is for the start_server command: where this process is tried out by a
-// superdaemon that wants to be replaced, it checks that it could take over and
-// understands the command line in the same way, and says so. config reads a command line.
+// AnswerUpgradeCheck has to be called by the --version of a program that calls Run. If this process
+// is the candidate of an upgrade, it checks that this version can continue from the state of the
+// running superdaemon and gives the command line the same meaning, and writes the answer to w.
+// Otherwise it does nothing. config has to return the Config for a command line.
 func AnswerUpgradeCheck(w io.Writer, config func(argv []string) (Config, error)) error {
 	s, err := readUpgradeState(probeVariable)
 	if s == nil || err != nil {
@@ -285,7 +284,7 @@ func AnswerUpgradeCheck(w io.Writer, config func(argv []string) (Config, error))
 		return err
 	}
 	if !s.compatible(c) {
-		return fmt.Errorf("take over from a start_server: the options mean something else now: %q", s.Args)
+		return fmt.Errorf("upgrade: the options mean something else now: %q", s.Args)
 	}
 	_, err = fmt.Fprintf(w, "%s%d\n", answerPrefix, upgradeStateVersion)
 	if err != nil || !s.Guarded {
@@ -294,9 +293,8 @@ func AnswerUpgradeCheck(w io.Writer, config func(argv []string) (Config, error))
 	return guard(c, w)
 }
 
-// compatible tells whether c is what the predecessor understood its command line to mean, and
-// the descriptors are there that c needs. What a predecessor does not know yet
-// cannot have meant something else.
+// compatible reports whether c equals the Config of the previous superdaemon, and the state has the
+// descriptors that c needs. Fields that the previous superdaemon did not have are ignored.
 func (s *upgradeState) compatible(c Config) bool {
 	known := Config{}
 	_ = json.Unmarshal(c.encode(), &known)
@@ -313,7 +311,7 @@ func (s *upgradeState) compatible(c Config) bool {
 func (c Config) encode() json.RawMessage {
 	text, err := json.Marshal(c)
 	if err != nil {
-		panic(err) // it is made of strings and numbers
+		panic(err) // cannot happen: it consists of strings and numbers
 	}
 	return text
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/start-server/start-server/internal/sdnotify"
 )
 
-// notice is what a worker reported on its NOTIFY_SOCKET.
+// notice is a message of a worker on its NOTIFY_SOCKET.
 type notice struct {
 	PID int `json:"pid"`
 	sdnotify.Message
 }
 
-// workers starts workers and receives what they report.
+// workers starts workers and receives their notices.
 type workers struct {
 	config      Config
 	environment *environment
@@ -27,7 +27,7 @@ type workers struct {
 
 	receivers map[int]*sdnotify.Receiver // by the pid of the worker
 	notices   chan notice
-	done      chan struct{} // closed at the end
+	done      chan struct{} // closed by close
 	receiving sync.WaitGroup
 }
 
@@ -40,7 +40,7 @@ func newWorkers(c Config, e *environment, s *sockets, notices chan notice) *work
 	}
 }
 
-// start starts a worker of that generation. again means that a worker has started before.
+// start starts a worker of the given generation. again means that a worker has started before.
 func (w *workers) start(generation int, again bool) (int, error) {
 	user, err := w.config.user()
 	if err != nil {
@@ -79,7 +79,7 @@ func (w *workers) start(generation int, again bool) (int, error) {
 	return pid, err
 }
 
-// credential is what the system knows of a user.
+// credential returns the IDs of a user in the form of package syscall.
 func credential(user *account.User) *syscall.Credential {
 	if user == nil {
 		return nil
@@ -87,7 +87,7 @@ func credential(user *account.User) *syscall.Credential {
 	return &syscall.Credential{Uid: user.UID, Gid: user.GID, Groups: user.Groups}
 }
 
-// receive makes notices of what the worker reports, until it is forgotten.
+// receive sends the messages of a worker to the loop, until forget or pause is called.
 func (w *workers) receive(pid int, receiver *sdnotify.Receiver) {
 	w.receivers[pid] = receiver
 	trusted := sdnotify.Trusted(pid)
@@ -108,7 +108,7 @@ func (w *workers) receive(pid int, receiver *sdnotify.Receiver) {
 	}()
 }
 
-// forget closes what belongs to a worker that is gone.
+// forget closes the notify socket of a worker that is gone.
 func (w *workers) forget(pid int) {
 	if receiver := w.receivers[pid]; receiver != nil {
 		_ = receiver.Close()
@@ -116,8 +116,8 @@ func (w *workers) forget(pid int) {
 	}
 }
 
-// pause stops receiving and returns the notices that were received and not acted on yet. What
-// workers report from now on stays in the queues of the sockets.
+// pause stops receiving and returns the notices that were received and not acted on. Later messages
+// of workers stay in the queues of the sockets.
 func (w *workers) pause() (notices []notice) {
 	for _, r := range w.receivers {
 		r.Pause()
@@ -134,7 +134,7 @@ func (w *workers) pause() (notices []notice) {
 	}
 }
 
-// unpause is the opposite of pause.
+// unpause undoes pause.
 func (w *workers) unpause() {
 	for pid, r := range w.receivers {
 		r.Resume()
