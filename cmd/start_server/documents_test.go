@@ -47,6 +47,27 @@ func TestReadmeDeploy(t *testing.T) {
 	}
 }
 
+// TestReadmeFigures checks that the README's figures are those of the documents that it takes them from.
+func TestReadmeFigures(t *testing.T) {
+	_, table, ok := strings.Cut(read(t, "../../README.md"), "\n## Figures\n")
+	if !ok {
+		t.Fatal("the README has no figures")
+	}
+	table, _, _ = strings.Cut(table, "\n## ")
+	sources := read(t, "../../internal/bench/README.md") + read(t, "../../internal/conformance/README.md") +
+		read(t, "../../internal/soak/README.md")
+	nothingLost := regexp.MustCompile(`(?m)^- \*\*Nothing lost\*\*.*$`).FindString(read(t, "../../README.md"))
+	figures := matches(regexp.MustCompile(`([0-9]+[.,][0-9]+)`), strings.ReplaceAll(table, "Perl 0.35", "Perl")+nothingLost)
+	if len(figures) < 6 {
+		t.Errorf("found %d figures in the README", len(figures))
+	}
+	for _, figure := range figures {
+		if !strings.Contains(sources, figure) {
+			t.Errorf("the README has the figure %s, which was not measured", figure)
+		}
+	}
+}
+
 // TestReadmeDifferences checks that the table of differences has a row for each difference that a
 // script marks.
 func TestReadmeDifferences(t *testing.T) {
