@@ -317,7 +317,9 @@ func TestControlAmidUpgrades(t *testing.T) {
 	for stops < max(*upgrades/10, 1) {
 		s := startService(t, bin, "--pid-file=pid", "--interval=0")
 		for range 9 {
+			upgraded := s.count("start_server upgraded ")
 			amid(s, func(ctx context.Context, c starter.Control) error { return c.Restart(ctx) })
+			s.await("upgrade", func() bool { return s.count("start_server upgraded ") > upgraded })
 			s.waitSignals()
 			restarts++
 		}
