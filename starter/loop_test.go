@@ -24,6 +24,7 @@ type stage struct {
 	began    time.Time
 	asked    settings
 	lives    map[int]time.Duration // generation: how long it lives by itself; 0 until it is told
+	executes map[int]time.Duration // pid: when it executes its program; 0 for at once
 	slow     time.Duration         // how long a worker takes to end when it is told
 	deaths   chan [2]int           // pid, status
 	diary    []string
@@ -114,6 +115,7 @@ func (p *stage) currentSettings() settings       { return p.asked }
 func (p *stage) emit(e Event)                    { p.events = append(p.events, e) }
 func (p *stage) stepDone()                       {}
 func (p *stage) runPending() time.Duration       { return 0 }
+func (p *stage) executed(pid int) bool           { return time.Since(p.began) >= p.executes[pid] }
 func (p *stage) forget(int)                      {}
 func (p *stage) writeStatus([]statusfile.Worker) {}
 func (p *stage) reopenLog()                      {}
@@ -157,6 +159,32 @@ func TestRestart(t *testing.T) {
 		20 (2 gets terminated)
 		23 worker 2 died, status:0
 		23 exiting`)
+	})
+}
+
+// TestNotExecutedYet: on a machine so busy that the program is not executed when the interval is over, the worker
+// has not started: the program may not exist.
+func TestNotExecutedYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newStage(t, rules{interval: time.Second})
+		p.executes = map[int]time.Duration{2: time.Hour, 3: 7350 * time.Millisecond}
+		p.lives[2] = 3 * time.Second
+		p.at(2, p.hup)
+		p.at(10, p.term)
+		p.run(`
+			0 starting new worker 1
+			2 received HUP, spawning a new worker
+			2 starting new worker 2
+			5 new worker 2 seems to have failed to start, exit status:256
+			5 starting new worker 3
+			7.4 new worker is now running, sending TERM to old workers:1
+			7.4 killing old workers
+			7.4 (1 gets terminated)
+			7.4 old worker 1 died, status:0
+			10 received TERM, sending TERM to all workers:3
+			10 (3 gets terminated)
+			10 worker 3 died, status:0
+			10 exiting`)
 	})
 }
 

@@ -100,6 +100,8 @@ func (d *superdaemon) signal(pid int, sig syscall.Signal) {
 	}
 }
 
+func (d *superdaemon) executed(pid int) bool { return !process.IsTrampoline(pid) }
+
 func (d *superdaemon) forget(pid int) {
 	d.workers.forget(pid)
 	d.adopted.forget(pid)

@@ -69,7 +69,8 @@ type settings struct {
 type effects interface {
 	start(generation int) (pid int, err error)
 	signal(pid int, sig syscall.Signal)
-	forget(pid int) // a worker is gone
+	executed(pid int) bool // reports whether a worker has executed its program
+	forget(pid int)        // a worker is gone
 	writeStatus(workers []statusfile.Worker)
 	reopenLog()
 	logLine(line string)
@@ -377,6 +378,8 @@ func (s *supervisor) finishStart() {
 		if !s.startFailed(c.PID, howNotReady(s.rules.readyTimeout)) {
 			s.retryAfter(max(s.rules.interval, retryPause))
 		}
+	case !s.out.executed(c.PID): // a busy machine: whether the program can be executed is not known yet
+		s.Deadline = s.now + retryPause
 	default:
 		s.startSucceeded()
 	}

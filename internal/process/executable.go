@@ -5,11 +5,14 @@ import (
 	"path/filepath"
 )
 
+// selfLink leads to the executable of the process that follows it (proc_pid_exe(5)).
+const selfLink = "/proc/self/exe"
+
 // Self returns a path of the executable that this process runs, even if the file on disk was
 // replaced.
 func Self() (string, error) {
-	if _, err := os.Readlink("/proc/self/exe"); err == nil { // not Stat, which asks the executable's file system
-		return "/proc/self/exe", nil
+	if _, err := os.Readlink(selfLink); err == nil { // not Stat, which asks the executable's file system
+		return selfLink, nil
 	}
 	return os.Executable()
 }

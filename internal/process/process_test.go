@@ -103,6 +103,49 @@ func TestStart(t *testing.T) {
 	}
 }
 
+// TestIsTrampoline has one that cannot report that its program does not exist, as the pipe is full.
+func TestIsTrampoline(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Readlink(selfLink); err != nil {
+		t.Skip(err)
+	}
+	read, write, err := Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetNonblock(write, true); err != nil {
+		t.Fatal(err)
+	}
+	for full := false; !full; {
+		_, err := unix.Write(write, make([]byte, 4096))
+		full = err != nil
+	}
+	if err := unix.SetNonblock(write, false); err != nil {
+		t.Fatal(err)
+	}
+	pid, err := Start(Spec{Args: []string{"no-such"}, Env: os.Environ(), Files: []uintptr{0, Closed, uintptr(write)}})
+	unix.Close(write)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !IsTrampoline(pid) {
+		t.Error("a child that has not executed its program has executed it")
+	}
+	unix.Close(read)
+	exitStatus(t, pid)
+	sleep, err := Start(Spec{Args: []string{"sleep", "1000"}, Env: os.Environ(), Files: []uintptr{0, 1, 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if IsTrampoline(sleep) {
+		t.Error("a child that has executed its program has not")
+	}
+	if err := unix.Kill(sleep, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	exitStatus(t, sleep)
+}
+
 // TestStartSession checks that a program can be started in a session of its own.
 func TestStartSession(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,15 @@ func startTrampoline(spec Spec) (int, error) {
 	spec.Dir = "" // the trampoline changes to it
 	pid, err := spec.forkExec(self, args)
 	return pid, forkError(err)
+}
+
+// IsTrampoline reports whether a child has not executed its program yet. It reports false if /proc does
+// not show that. It reads what does not need the memory of the child, which may hang.
+func IsTrampoline(pid int) bool {
+	name, err1 := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	file, err2 := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	own, err3 := os.Readlink(selfLink)
+	return err1 == nil && err2 == nil && err3 == nil && string(name) == filepath.Base(selfLink)+"\n" && file == own
 }
 
 // init, not a call in main: every program that imports the superdaemon as a package includes the
