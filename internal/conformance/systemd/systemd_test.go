@@ -364,12 +364,12 @@ func TestSocketUnit(t *testing.T) {
 	first := get(t, app)
 	end := underLoad(t, app)
 	booted.run(t, "systemctl", "reload", "app.service")
+	// A stop signals all workers, and a second TERM makes a worker stop at once: wait for the old
+	// one, which may answer a request until then.
+	eventually(t, "the old worker is gone", func() bool { return len(processes()) == 2 })
 	if a := get(t, app); a.generation != 2 {
 		t.Errorf("after a reload: answered by generation %d", a.generation)
 	}
-	// A stop signals all workers, and a second TERM makes a worker stop at once: wait for the old
-	// one.
-	eventually(t, "the old worker is gone", func() bool { return len(processes()) == 2 })
 	booted.run(t, "systemctl", "restart", "app.service") // stop and start: connections wait in the socket
 	if a := get(t, app); a.generation != 1 || a.pid == first.pid {
 		t.Errorf("after a restart: answered by generation %d", a.generation)
