@@ -18,19 +18,19 @@ import (
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-// These tests are not parallel: the test process plays the superdaemon itself, and gets its signals.
+// These tests are not parallel: the test process is the superdaemon, and receives its signals.
 
-// played is a superdaemon that acts as a test wants.
-type played struct {
+// fakeSuperdaemon is a superdaemon whose actions a test controls.
+type fakeSuperdaemon struct {
 	t       *testing.T
 	control Control
 	file    *pidfile.File
 }
 
-func play(t *testing.T, workers ...statusfile.Worker) *played {
+func newFakeSuperdaemon(t *testing.T, workers ...statusfile.Worker) *fakeSuperdaemon {
 	t.Helper()
 	dir := t.TempDir()
-	p := &played{t: t, control: Control{PIDFile: filepath.Join(dir, "pid"), StatusFile: filepath.Join(dir, "status")}}
+	p := &fakeSuperdaemon{t: t, control: Control{PIDFile: filepath.Join(dir, "pid"), StatusFile: filepath.Join(dir, "status")}}
 	file, err := pidfile.Create(p.control.PIDFile, os.Getpid())
 	if err != nil {
 		t.Fatal(err)
@@ -40,20 +40,20 @@ func play(t *testing.T, workers ...statusfile.Worker) *played {
 	return p
 }
 
-func (p *played) workers(workers ...statusfile.Worker) {
+func (p *fakeSuperdaemon) workers(workers ...statusfile.Worker) {
 	if err := statusfile.Write(p.control.StatusFile, workers); err != nil {
 		p.t.Error(err)
 	}
 }
 
-func (p *played) end() {
+func (p *fakeSuperdaemon) end() {
 	if err := p.file.Remove(); err != nil {
 		p.t.Error(err)
 	}
 }
 
-// on does something when the signal comes.
-func (p *played) on(sig syscall.Signal, do func()) {
+// on calls a function when the signal is received.
+func (p *fakeSuperdaemon) on(sig syscall.Signal, do func()) {
 	received := make(chan os.Signal, 1)
 	signal.Notify(received, sig)
 	done := make(chan struct{})
@@ -67,24 +67,24 @@ func (p *played) on(sig syscall.Signal, do func()) {
 		select {
 		case <-done:
 		case <-time.After(20 * time.Second):
-			p.t.Errorf("%v has not come", sig)
+			p.t.Errorf("%v was not received", sig)
 		}
 	})
 }
 
 func TestStop(t *testing.T) {
-	p := play(t)
+	p := newFakeSuperdaemon(t)
 	p.on(syscall.SIGTERM, p.end)
-	var words bytes.Buffer
-	if err := p.control.Stop(t.Context(), &words); err != nil {
+	var output bytes.Buffer
+	if err := p.control.Stop(t.Context(), &output); err != nil {
 		t.Error(err)
 	}
-	if want := fmt.Sprintf("stop_server (pid:%d) stopping now (pid:%[1]d)...\n", os.Getpid()); words.String() != want {
-		t.Errorf("it said %q, want %q", words.String(), want)
+	if want := fmt.Sprintf("stop_server (pid:%d) stopping now (pid:%[1]d)...\n", os.Getpid()); output.String() != want {
+		t.Errorf("output %q, want %q", output.String(), want)
 	}
 }
 
-// terminal shows what is written to it, and lets the next thing happen when it has seen certain words.
+// terminal records what is written to it, and calls next when it contains the awaited text.
 type terminal struct {
 	bytes.Buffer
 	awaited string
@@ -101,7 +101,7 @@ func (t *terminal) Write(p []byte) (int, error) {
 }
 
 func TestRestartControl(t *testing.T) {
-	p := play(t, statusfile.Worker{Generation: 3, PID: 30})
+	p := newFakeSuperdaemon(t, statusfile.Worker{Generation: 3, PID: 30})
 	var shown terminal
 	p.control.Progress = &shown
 	p.on(syscall.SIGHUP, func() {})
@@ -114,9 +114,9 @@ func TestRestartControl(t *testing.T) {
 		t.Error(err)
 	}
 	p.end()
-	for _, words := range []string{"waiting for generation 4 or later to start", "generation 5 has started, waiting for old workers to finish:30"} {
-		if !strings.Contains(shown.String(), words) {
-			t.Errorf("it showed %q, not %q", shown.String(), words)
+	for _, want := range []string{"waiting for generation 4 or later to start", "generation 5 has started, waiting for old workers to finish:30"} {
+		if !strings.Contains(shown.String(), want) {
+			t.Errorf("the terminal shows %q; want %q", shown.String(), want)
 		}
 	}
 }
@@ -135,13 +135,13 @@ func sleeper(t *testing.T) int {
 	return cmd.Process.Pid
 }
 
-// TestRestartAfterEarlierStart: a start that was under way when the restart is requested succeeds, and the
-// requested one comes after it.
+// TestRestartAfterEarlierStart checks that Restart waits for the requested start, not for one that
+// was under way before.
 func TestRestartAfterEarlierStart(t *testing.T) {
 	if _, ok := process.CurrentTick(); !ok {
-		t.Skip("this system does not tell when a process was started")
+		t.Skip("the start time of a process is not known on this system")
 	}
-	p := play(t, statusfile.Worker{Generation: 1, PID: 10})
+	p := newFakeSuperdaemon(t, statusfile.Worker{Generation: 1, PID: 10})
 	earlier := statusfile.Worker{Generation: 2, PID: sleeper(t)}
 	var shown terminal
 	p.control.Progress = &shown
@@ -152,13 +152,13 @@ func TestRestartAfterEarlierStart(t *testing.T) {
 		p.workers(statusfile.Worker{Generation: 3, PID: sleeper(t)})
 	}
 	if err := p.control.Restart(t.Context()); err != nil || !requested {
-		t.Errorf("it returned %v; the requested start has begun: %v", err, requested)
+		t.Errorf("Restart returned %v; the requested start has begun: %v", err, requested)
 	}
 	p.end()
 }
 
 func TestRestartGivenUp(t *testing.T) {
-	p := play(t, statusfile.Worker{Generation: 1, PID: 10})
+	p := newFakeSuperdaemon(t, statusfile.Worker{Generation: 1, PID: 10})
 	p.control.StatusJSON = filepath.Join(t.TempDir(), "json")
 	write := func(number int, result result) {
 		r := statusfile.Report{LastRestart: &statusfile.Restart{
@@ -177,7 +177,7 @@ func TestRestartGivenUp(t *testing.T) {
 }
 
 func TestRestartTimeout(t *testing.T) {
-	p := play(t, statusfile.Worker{Generation: 1, PID: 10})
+	p := newFakeSuperdaemon(t, statusfile.Worker{Generation: 1, PID: 10})
 	p.control.Timeout = 10 * time.Millisecond
 	p.on(syscall.SIGHUP, func() {})
 	err := p.control.Restart(context.Background())
@@ -187,8 +187,8 @@ func TestRestartTimeout(t *testing.T) {
 	p.end()
 }
 
-func TestRestartOfNobody(t *testing.T) {
-	p := play(t, statusfile.Worker{Generation: 1, PID: 10})
+func TestRestartSuperdaemonEnds(t *testing.T) {
+	p := newFakeSuperdaemon(t, statusfile.Worker{Generation: 1, PID: 10})
 	p.on(syscall.SIGHUP, p.end)
 	err := p.control.Restart(context.Background())
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("the superdaemon %d has ended before the restart was over", os.Getpid())) {
@@ -196,13 +196,13 @@ func TestRestartOfNobody(t *testing.T) {
 	}
 }
 
-func TestControlRefuses(t *testing.T) {
+func TestControlErrors(t *testing.T) {
 	dir := t.TempDir()
 	stale := filepath.Join(dir, "stale")
 	if err := os.WriteFile(stale, fmt.Appendln(nil, os.Getpid()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := play(t)
+	p := newFakeSuperdaemon(t)
 	defer p.end()
 	if err := os.Remove(p.control.StatusFile); err != nil {
 		t.Fatal(err)
@@ -217,13 +217,13 @@ func TestControlRefuses(t *testing.T) {
 		{Control{PIDFile: stale, StatusFile: "s"}, "is not locked: no superdaemon is running", "is not locked: no superdaemon is running"},
 		{p.control, "", "read status file: open " + p.control.StatusFile},
 	} {
-		if test.stop != "" { // else it would be obeyed
+		if test.stop != "" { // otherwise Stop would succeed
 			if err := test.control.Stop(t.Context(), os.Stderr); err == nil || !strings.Contains(err.Error(), test.stop) {
-				t.Errorf("%+v: stop: %v does not say %q", test.control, err, test.stop)
+				t.Errorf("%+v: stop: %v does not contain %q", test.control, err, test.stop)
 			}
 		}
 		if err := test.control.Restart(context.Background()); err == nil || !strings.Contains(err.Error(), test.restart) {
-			t.Errorf("%+v: restart: %v does not say %q", test.control, err, test.restart)
+			t.Errorf("%+v: restart: %v does not contain %q", test.control, err, test.restart)
 		}
 	}
 }

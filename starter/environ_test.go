@@ -35,8 +35,8 @@ func TestNewEnvironment(t *testing.T) {
 	}
 }
 
-// TestLogin: the variables that describe a user are those of the user that the worker runs as; the envdir
-// still overrides them, and the superdaemon keeps its own.
+// TestLogin checks that HOME, USER and so on are those of the user that the worker runs as. The
+// envdir overrides them, and those of the superdaemon do not change.
 func TestLogin(t *testing.T) {
 	t.Parallel()
 	c := NewConfig("x")
@@ -61,7 +61,7 @@ func TestLogin(t *testing.T) {
 		t.Errorf("the envdir is not on top: %q", got)
 	}
 	if e.base["HOME"] != "/root" || e.base["USER"] != "root" {
-		t.Errorf("the superdaemon's own variables are now %q", e.base)
+		t.Errorf("the variables of the superdaemon are now %q", e.base)
 	}
 }
 
@@ -70,7 +70,7 @@ func TestSettings(t *testing.T) {
 	for name, test := range map[string]struct {
 		vars  []string
 		want  settings
-		wrong []string // words of the error
+		wrong []string // parts of the error
 	}{
 		"nothing":             {nil, settings{false, 360 * time.Second, 0}, nil},
 		"on":                  {[]string{"ENABLE_AUTO_RESTART=1"}, settings{true, 360 * time.Second, 5 * time.Second}, nil},
@@ -92,9 +92,9 @@ func TestSettings(t *testing.T) {
 		if got != test.want || (err == nil) != (test.wrong == nil) {
 			t.Errorf("%s: %+v, want %+v (%v)", name, got, test.want, err)
 		}
-		for _, words := range test.wrong {
-			if !strings.Contains(err.Error(), words) {
-				t.Errorf("%s: %q does not say %q", name, err, words)
+		for _, want := range test.wrong {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %q does not contain %q", name, err, want)
 			}
 		}
 	}
@@ -109,14 +109,14 @@ func TestSettingsOfEnvDir(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	e := newEnvironment(NewConfig("x"), []string{"ENVDIR=" + dir, "KILL_OLD_DELAY=2", "A=ours", "B=ours"})
+	e := newEnvironment(NewConfig("x"), []string{"ENVDIR=" + dir, "KILL_OLD_DELAY=2", "A=own", "B=own"})
 	write("KILL_OLD_DELAY", "4\n")
-	write("A", "theirs\n")
+	write("A", "envdir\n")
 	if s, err := e.readSettings(); s.killOldDelay != 4*time.Second || err != nil {
 		t.Errorf("%+v, %v", s, err)
 	}
 	vars, err := e.read(e.base)
-	if vars["A"] != "theirs" || vars["B"] != "ours" || err != nil || e.base["A"] != "ours" {
+	if vars["A"] != "envdir" || vars["B"] != "own" || err != nil || e.base["A"] != "own" {
 		t.Errorf("%v, %v", vars, err)
 	}
 	write("KILL_OLD_DELAY", "often\n")
@@ -128,7 +128,7 @@ func TestSettingsOfEnvDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s, _ := e.readSettings(); s.killOldDelay != 2*time.Second {
-		t.Errorf("a file that was removed left %+v", s)
+		t.Errorf("after the file was removed: %+v", s)
 	}
 }
 

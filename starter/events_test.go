@@ -9,7 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestEventQueue: a function that is slow delays only itself, and gets every event in order.
+// TestEventQueue checks that a slow function does not delay the queue, and gets every event in
+// order.
 func TestEventQueue(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -21,18 +22,18 @@ func TestEventQueue(t *testing.T) {
 	var want []Event
 	for i := range 1000 {
 		want = append(want, RestartBegun{Number: i})
-		q.add(want[i]) // the function has not returned once
+		q.add(want[i]) // the function has not returned yet
 	}
 	close(release)
 	q.close()
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("what the function got (+) is not what happened (-):\n%s", diff)
+		t.Errorf("events (-added +received):\n%s", diff)
 	}
 }
 
 func TestEventsOfAdopted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second, maxAttempts: 1})
+		p := newFakeRuntime(t, rules{interval: time.Second, maxAttempts: 1})
 		p.lives[8] = 0
 		p.loop.adopt([]*worker{{PID: 7, Generation: 7}})
 		p.at(5, p.term)
@@ -48,17 +49,17 @@ func TestEventsOfAdopted(t *testing.T) {
 			WorkerDied{PID: 7, Generation: 7, Stopped: true},
 		}
 		if diff := cmp.Diff(want, p.events); diff != "" {
-			t.Errorf("the events (+) are not those wanted (-):\n%s", diff)
+			t.Errorf("events (-want +got):\n%s", diff)
 		}
 		if p.loop.failure != nil {
-			t.Errorf("it has failed, though a worker served: %v", p.loop.failure)
+			t.Errorf("failed although a worker served: %v", p.loop.failure)
 		}
 	})
 }
 
 func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second, maxAttempts: 1, killTimeout: 2 * time.Second})
+		p := newFakeRuntime(t, rules{interval: time.Second, maxAttempts: 1, killTimeout: 2 * time.Second})
 		p.lives[2], p.lives[3] = 0, 15*time.Second
 		p.slow = 3 * time.Second
 		p.at(10, p.hup) // fails
@@ -91,7 +92,7 @@ func TestEvents(t *testing.T) {
 			WorkerDied{PID: 4, Generation: 4, Status: 9, Stopped: true},
 		}
 		if diff := cmp.Diff(want, p.events); diff != "" {
-			t.Errorf("the events (+) are not those wanted (-):\n%s", diff)
+			t.Errorf("events (-want +got):\n%s", diff)
 		}
 	})
 }

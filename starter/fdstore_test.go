@@ -13,7 +13,8 @@ import (
 	"github.com/start-server/start-server/internal/socket"
 )
 
-// TestFDStore: what is no longer wanted is removed before what stays is put there, and what a socket unit holds is left out.
+// TestFDStore checks that unwanted sockets are removed before the others are stored, and that the
+// sockets of a socket unit are not stored.
 func TestFDStore(t *testing.T) {
 	dir := t.TempDir()
 	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
@@ -34,7 +35,7 @@ func TestFDStore(t *testing.T) {
 	}
 	s := &sockets{list: []*socket.Socket{tcp, file, {Key: "80", FD: -1, Given: true}}}
 	if kept := s.dropStored([]*socket.Socket{{Name: "app.socket", FD: -1}, {Name: storePrefix + "old", FD: -1}}); len(kept) != 1 {
-		t.Errorf("handed on: %+v", kept)
+		t.Errorf("passed on: %+v", kept)
 	}
 	s.store(newFDStore(func(name string) string { return env[name] }, report))
 
@@ -72,7 +73,7 @@ func TestFDStore(t *testing.T) {
 		t.Error(diff)
 	}
 
-	// The file stays at the end, for the socket does as well; a later superdaemon takes both.
+	// The file of a stored socket stays: a later superdaemon takes over both.
 	file.Close()
 	tcp.Close()
 	if !file.Same(path) {

@@ -15,28 +15,29 @@ import (
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-// steadyVariable names the folder of TestSteadySuperdaemon, which is run in a process of its own: a superdaemon takes
-// the whole of it.
-const steadyVariable = "STARTER_TEST_STEADY"
+// leakVariable names the directory of TestLeaksSuperdaemon, which is run in a process of its own,
+// since a superdaemon takes over the whole process.
+const leakVariable = "STARTER_TEST_LEAKS"
 
-// TestSteady: no goroutine and no descriptor is gained by restarts, and none is left at the end.
-func TestSteady(t *testing.T) {
+// TestLeaks checks that restarts leak no goroutines and descriptors, and that none are left at the
+// end.
+func TestLeaks(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "-test.run=^TestSteadySuperdaemon$", "-test.timeout=1m", "-test.gocoverdir="+flag.Lookup("test.gocoverdir").Value.String())
-	cmd.Env = append(os.Environ(), steadyVariable+"="+t.TempDir(), "GORACE=atexit_sleep_ms=0")
+	cmd := exec.Command(self, "-test.run=^TestLeaksSuperdaemon$", "-test.timeout=1m", "-test.gocoverdir="+flag.Lookup("test.gocoverdir").Value.String())
+	cmd.Env = append(os.Environ(), leakVariable+"="+t.TempDir(), "GORACE=atexit_sleep_ms=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
 
-func TestSteadySuperdaemon(t *testing.T) {
-	dir := os.Getenv(steadyVariable)
+func TestLeaksSuperdaemon(t *testing.T) {
+	dir := os.Getenv(leakVariable)
 	if dir == "" {
-		t.Skip("is run by TestSteady")
+		t.Skip("run by TestLeaks")
 	}
 	if address := os.Getenv("NOTIFY_SOCKET"); address != "" { // this is a worker
 		if err := sdnotify.Send(address, "READY=1"); err != nil {
@@ -57,19 +58,19 @@ func TestSteadySuperdaemon(t *testing.T) {
 		first := measure(t)
 		requestRestarts(t, c.StatusFile, 10)
 		if last := measure(t); last != first {
-			t.Errorf("%+v have become %+v", first, last)
+			t.Errorf("%+v after the restarts, %+v before", last, first)
 		}
 	}()
 	if err := Run(ctx, c); err != nil {
 		t.Error(err)
 	}
-	// What stays is os/signal's goroutine, and the runtime's descriptors for waiting.
+	// The goroutine of os/signal and the descriptors of the runtime's poller stay.
 	if after := measure(t); after.goroutines > before.goroutines+1 || after.descriptors > before.descriptors+2 {
-		t.Errorf("%+v have become %+v in the end", before, after)
+		t.Errorf("%+v at the end, %+v before", after, before)
 	}
 }
 
-// requestRestarts asks for so many further generations, one after the other.
+// requestRestarts sends HUPs until the given number of generations has followed, one at a time.
 func requestRestarts(t *testing.T, status string, generations int) {
 	generation := awaitNewer(t, status, 0)
 	for range generations {
@@ -86,13 +87,13 @@ func awaitNewer(t *testing.T, status string, than int) (generation int) {
 			return workers[0].Generation
 		}
 	}
-	t.Errorf("generation %d is not followed by another one", than)
+	t.Errorf("no generation follows generation %d", than)
 	return than
 }
 
 type resources struct{ goroutines, descriptors int }
 
-// measure takes the least of many looks: something short may be under way.
+// measure returns the minimum of many measurements: something short may be under way.
 func measure(t *testing.T) resources {
 	least := resources{1 << 30, 1 << 30}
 	for range 100 {

@@ -14,11 +14,11 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// The tests of the log are not parallel: its lines go to the standard error of the process, and its command is reaped
-// with all other children.
+// The tests of the log are not parallel: its lines go to the standard error of the process, and its
+// command is reaped together with all other children.
 
-// standard gives the process its standard output and error back at the end of the test.
-func standard(t *testing.T) {
+// restoreOutput restores standard output and error at the end of the test.
+func restoreOutput(t *testing.T) {
 	t.Helper()
 	for _, fd := range []int{stdout, stderr} {
 		saved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 10)
@@ -43,7 +43,7 @@ func open(t *testing.T, value string) *log {
 	return l
 }
 
-// written waits until the log has written what it can.
+// written waits until the log has written all lines that it can.
 func written(l *log) { l.drain(20 * time.Second) }
 
 func use(t *testing.T, l *log) {
@@ -61,14 +61,14 @@ func check(t *testing.T, path, want string) {
 }
 
 func TestLogFile(t *testing.T) {
-	standard(t)
+	restoreOutput(t)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "log")
 	l := open(t, path)
 	use(t, l)
 	l.print("one")
 	written(l)
-	if _, err := unix.Write(stdout, []byte("from a worker\n")); err != nil { // not an os.File, whose finalizer closes it
+	if _, err := unix.Write(stdout, []byte("from a worker\n")); err != nil { // not by an os.File, whose finalizer would close it
 		t.Fatal(err)
 	}
 	if err := os.Rename(path, path+".1"); err != nil {
@@ -88,7 +88,7 @@ func TestLogFile(t *testing.T) {
 	l.print("four")
 	written(l)
 	if wait := l.runPending(); wait != 0 {
-		t.Errorf("nothing is to be done, but to be called after %s", wait)
+		t.Errorf("runPending = %s, want 0: nothing is left to do", wait)
 	}
 	l.close()
 	if err := os.Rename(dir+".gone", dir); err != nil {
@@ -100,12 +100,12 @@ func TestLogFile(t *testing.T) {
 	}
 }
 
-// TestLogUnread checks that a log that is not read holds nothing up, that little is kept, and that the
-// log tells how much is lost.
+// TestLogUnread checks that a log that is not read does not block, that it keeps a limited number
+// of lines, and that it reports how many were dropped.
 func TestLogUnread(t *testing.T) {
 	for name, make := range map[string]func(*testing.T) (read, write int){"pipe": newPipe, "socket": newSocketPair, "terminal": newTerminal} {
 		t.Run(name, func(t *testing.T) {
-			standard(t)
+			restoreOutput(t)
 			read, write := make(t)
 			if err := process.Dup2(write, stderr); err != nil {
 				t.Fatal(err)
@@ -122,12 +122,12 @@ func TestLogUnread(t *testing.T) {
 				t.Errorf("%d lines were dropped, %d bytes are kept", l.dropped, len(l.unwritten))
 			}
 			dropped := l.dropped
-			l.drain(10 * time.Millisecond) // is given up
+			l.drain(10 * time.Millisecond) // times out
 			got := readAll(read)
 			written(l)
 			l.print("read again")
 			l.close()
-			standardAgain(t)
+			closeOutput(t)
 			want := strings.Repeat(line+"\n", lines-dropped) + fmt.Sprintf("dropped %d log lines: the log reader was too slow\n", dropped) + "read again\n"
 			if got := got(); got != want {
 				t.Errorf("%d bytes were read, want %d; they end with %q", len(got), len(want), got[max(len(got)-200, 0):])
@@ -136,8 +136,8 @@ func TestLogUnread(t *testing.T) {
 	}
 }
 
-// standardAgain closes the last descriptor that writes to the log.
-func standardAgain(t *testing.T) {
+// closeOutput closes the last descriptor that writes to the log.
+func closeOutput(t *testing.T) {
 	t.Helper()
 	null, err := unix.Open("/dev/null", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -149,7 +149,7 @@ func standardAgain(t *testing.T) {
 	}
 }
 
-// readAll reads in the background until the end of the file.
+// readAll reads in the background until end of file.
 func readAll(fd int) (got func() string) {
 	text := make(chan string)
 	go func() {
@@ -192,12 +192,12 @@ func newSocketPair(t *testing.T) (read, write int) {
 	return pair[0], pair[1]
 }
 
-// TestLogRefill checks that workers that refill the pipe of a dead log command hold nothing up: only
-// the superdaemon can start the command again.
+// TestLogRefill checks that workers that fill the pipe of a dead log command do not block the
+// superdaemon, which has to start the command again.
 func TestLogRefill(t *testing.T) {
-	standard(t)
+	restoreOutput(t)
 	dir := t.TempDir()
-	l := open(t, fmt.Sprintf("| [ -e %s/mended ] && cat >>%[1]s/log", dir))
+	l := open(t, fmt.Sprintf("| [ -e %s/repaired ] && cat >>%[1]s/log", dir))
 	use(t, l)
 	awaitDeath(t, l)
 	stop := make(chan struct{})
@@ -213,7 +213,7 @@ func TestLogRefill(t *testing.T) {
 		line := []byte(strings.Repeat("w", 63) + "\n")
 		for n := 0; ; n++ {
 			if n == (64<<10)/len(line)-1 {
-				close(filled) // the next line may fit, the one after does not
+				close(filled) // there is room for one more line at most
 			}
 			if _, err := unix.Write(fd, line); err != nil {
 				return
@@ -229,7 +229,7 @@ func TestLogRefill(t *testing.T) {
 	for range 1000 {
 		l.print("from the superdaemon")
 	}
-	if err := os.WriteFile(dir+"/mended", nil, 0o644); err != nil {
+	if err := os.WriteFile(dir+"/repaired", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	l.command.startedAt = time.Now().Add(-retryLog)
@@ -246,10 +246,10 @@ func TestLogRefill(t *testing.T) {
 
 // TestLogClosed checks that lines that can never be written are not kept.
 func TestLogClosed(t *testing.T) {
-	standard(t)
+	restoreOutput(t)
 	unix.Close(stderr)
 	l := open(t, "")
-	l.print("into the void")
+	l.print("lost")
 	written(l)
 	if len(l.unwritten) > 0 || l.runPending() != 0 {
 		t.Errorf("%d bytes are kept", len(l.unwritten))
@@ -274,27 +274,27 @@ func TestPiece(t *testing.T) {
 }
 
 func TestLogCommand(t *testing.T) {
-	standard(t)
+	restoreOutput(t)
 	dir := t.TempDir()
-	l := open(t, fmt.Sprintf("| echo $0 >>%s/starts; [ -e %[1]s/mended ] || exit 1; cat >>%[1]s/log", dir))
+	l := open(t, fmt.Sprintf("| echo $0 >>%s/starts; [ -e %[1]s/repaired ] || exit 1; cat >>%[1]s/log", dir))
 	use(t, l)
 	pid := l.command.pid
 	l.print("one")
 	awaitDeath(t, l)
 	if l.onExit(pid) || l.onExit(0) {
-		t.Error("it died twice")
+		t.Error("onExit handles another process")
 	}
 	written(l)
 	if wait := l.runPending(); wait <= 0 || wait > retryLog {
-		t.Errorf("it is started again after %s", wait)
+		t.Errorf("the command is started again after %s", wait)
 	}
-	if err := os.WriteFile(dir+"/mended", nil, 0o644); err != nil {
+	if err := os.WriteFile(dir+"/repaired", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	l.command.startedAt = time.Now().Add(-retryLog)
 	l.print("two")
 	if l.runPending(); l.command.pid == 0 {
-		t.Error("it was not started again")
+		t.Error("the command was not started again")
 	}
 	l.print("three")
 	var u upgradeState
@@ -306,19 +306,20 @@ func TestLogCommand(t *testing.T) {
 	check(t, dir+"/log", "one\ntwo\nthree\n")
 }
 
-// TestLogCommandAtTheEnd: a command that is not there at the end is started once more, for what is in the pipe.
+// TestLogCommandAtTheEnd checks that a command that is not running at the end is started once more,
+// to read the lines in the pipe.
 func TestLogCommandAtTheEnd(t *testing.T) {
-	standard(t)
+	restoreOutput(t)
 	dir := t.TempDir()
-	l := open(t, fmt.Sprintf("| [ -e %s/mended ] && cat >>%[1]s/log", dir))
+	l := open(t, fmt.Sprintf("| [ -e %s/repaired ] && cat >>%[1]s/log", dir))
 	use(t, l)
 	awaitDeath(t, l)
-	l.print("last words")
-	if err := os.WriteFile(dir+"/mended", nil, 0o644); err != nil {
+	l.print("last line")
+	if err := os.WriteFile(dir+"/repaired", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	l.close()
-	check(t, dir+"/log", "last words\n")
+	check(t, dir+"/log", "last line\n")
 }
 
 func awaitDeath(t *testing.T, l *log) {
@@ -328,14 +329,15 @@ func awaitDeath(t *testing.T, l *log) {
 			t.Fatalf("%d died, the command is %d", pid, l.command.pid)
 		}
 		if time.Now().After(end) {
-			t.Fatal("the log command lives on")
+			t.Fatal("the log command has not ended")
 		}
 	}
 }
 
-// TestLogDetached: the terminal is not to wait for the log command.
+// TestLogDetached checks that the log command does not hold the terminal if the superdaemon is
+// detached.
 func TestLogDetached(t *testing.T) {
-	standard(t)
+	restoreOutput(t)
 	path := filepath.Join(t.TempDir(), "fds")
 	l, err := openLog("| fds=$(readlink /proc/$$/fd/1 /proc/$$/fd/2); echo \"$fds\" >"+path+"; cat >/dev/null", os.Environ(), true, func() {})
 	if err != nil {

@@ -16,24 +16,24 @@ import (
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-// stage is a system of made-up processes in the virtual time of synctest. What
-// happens is written down with the second in which it did.
-type stage struct {
+// fakeRuntime is a runtime with fake processes, in the virtual time of synctest. It records log lines
+// with the second in which they were written.
+type fakeRuntime struct {
 	t        *testing.T
 	loop     *loop
 	began    time.Time
-	asked    settings
-	lives    map[int]time.Duration // generation: how long it lives by itself; 0 until it is told
-	executes map[int]time.Duration // pid: when it executes its program; 0 for at once
-	slow     time.Duration         // how long a worker takes to end when it is told
+	current  settings
+	lives    map[int]time.Duration // by generation: how long it lives; forever if it is not in the map
+	executes map[int]time.Duration // by pid: when it executes its program; 0 for at once
+	slow     time.Duration         // between the signal to stop and the end of a worker
 	deaths   chan [2]int           // pid, status
-	diary    []string
+	lines    []string
 	events   []Event
 	starting func() error
 }
 
-func newStage(t *testing.T, r rules) *stage {
-	p := &stage{t: t, began: time.Now(), lives: map[int]time.Duration{}, deaths: make(chan [2]int, 1000)}
+func newFakeRuntime(t *testing.T, r rules) *fakeRuntime {
+	p := &fakeRuntime{t: t, began: time.Now(), lives: map[int]time.Duration{}, deaths: make(chan [2]int, 1000)}
 	if r.signalOnHUP == 0 {
 		r.signalOnHUP, r.signalOnTERM = syscall.SIGTERM, syscall.SIGTERM
 	}
@@ -41,32 +41,32 @@ func newStage(t *testing.T, r rules) *stage {
 	return p
 }
 
-// at does something so long after the beginning.
-func (p *stage) at(seconds float64, do func()) {
+// at calls a function at a time after the beginning.
+func (p *fakeRuntime) at(seconds float64, do func()) {
 	time.AfterFunc(time.Duration(seconds*float64(time.Second)), do)
 }
 
-func (p *stage) hup()  { p.loop.signals.HUP <- syscall.SIGHUP }
-func (p *stage) term() { p.loop.signals.Stop <- syscall.SIGTERM }
+func (p *fakeRuntime) hup()  { p.loop.signals.HUP <- syscall.SIGHUP }
+func (p *fakeRuntime) term() { p.loop.signals.Stop <- syscall.SIGTERM }
 
-func (p *stage) says(pid int, m sdnotify.Message) func() {
+func (p *fakeRuntime) sends(pid int, m sdnotify.Message) func() {
 	return func() { p.loop.notices <- notice{pid, m} }
 }
 
-// run plays until the stop, and compares what happened with the script.
-func (p *stage) run(script string) {
+// run runs the loop until the stop, and compares the log lines with the script.
+func (p *fakeRuntime) run(script string) {
 	p.t.Helper()
 	p.loop.run(context.Background())
-	got := strings.Join(p.diary, "\n")
+	got := strings.Join(p.lines, "\n")
 	want := strings.ReplaceAll(strings.TrimSpace(script), "\t", "")
 	if diff := cmp.Diff(want, got); diff != "" {
-		p.t.Errorf("what happened (+) is not what is in the script (-):\n%s", diff)
+		p.t.Errorf("log (-want +got):\n%s", diff)
 	}
 }
 
 // Processes: generation n has pid n.
 
-func (p *stage) start(generation int) (int, error) {
+func (p *fakeRuntime) start(generation int) (int, error) {
 	if p.starting != nil {
 		if err := p.starting(); err != nil {
 			return 0, err
@@ -78,18 +78,18 @@ func (p *stage) start(generation int) (int, error) {
 	return generation, nil
 }
 
-func (p *stage) dies(pid int, after time.Duration, status int) {
-	after += time.Duration(pid) * time.Nanosecond // one after the other
+func (p *fakeRuntime) dies(pid int, after time.Duration, status int) {
+	after += time.Duration(pid) * time.Nanosecond // in the order of pids
 	time.AfterFunc(after, func() {
 		p.deaths <- [2]int{pid, status}
 		select {
 		case p.loop.signals.Child <- syscall.SIGCHLD:
-		default: // one waits already
+		default: // one is pending
 		}
 	})
 }
 
-func (p *stage) signal(pid int, sig syscall.Signal) {
+func (p *fakeRuntime) signal(pid int, sig syscall.Signal) {
 	p.logLine(fmt.Sprintf("(%d gets %v)", pid, sig))
 	if sig == syscall.SIGKILL {
 		p.dies(pid, 0, 9)
@@ -98,7 +98,7 @@ func (p *stage) signal(pid int, sig syscall.Signal) {
 	}
 }
 
-func (p *stage) reap() (pid, status int, ok bool) {
+func (p *fakeRuntime) reap() (pid, status int, ok bool) {
 	select {
 	case death := <-p.deaths:
 		return death[0], death[1], true
@@ -107,25 +107,25 @@ func (p *stage) reap() (pid, status int, ok bool) {
 	}
 }
 
-func (p *stage) logLine(line string) {
-	p.diary = append(p.diary, fmt.Sprintf("%g %s", time.Since(p.began).Truncate(time.Millisecond).Seconds(), line))
+func (p *fakeRuntime) logLine(line string) {
+	p.lines = append(p.lines, fmt.Sprintf("%g %s", time.Since(p.began).Truncate(time.Millisecond).Seconds(), line))
 }
 
-func (p *stage) currentSettings() settings       { return p.asked }
-func (p *stage) emit(e Event)                    { p.events = append(p.events, e) }
-func (p *stage) stepDone()                       {}
-func (p *stage) runPending() time.Duration       { return 0 }
-func (p *stage) executed(pid int) bool           { return time.Since(p.began) >= p.executes[pid] }
-func (p *stage) forget(int)                      {}
-func (p *stage) writeStatus([]statusfile.Worker) {}
-func (p *stage) reopenLog()                      {}
-func (p *stage) notify(string)                   {}
-func (p *stage) startUpgrade()                   {}
+func (p *fakeRuntime) currentSettings() settings       { return p.current }
+func (p *fakeRuntime) emit(e Event)                    { p.events = append(p.events, e) }
+func (p *fakeRuntime) stepDone()                       {}
+func (p *fakeRuntime) runPending() time.Duration       { return 0 }
+func (p *fakeRuntime) executed(pid int) bool           { return time.Since(p.began) >= p.executes[pid] }
+func (p *fakeRuntime) forget(int)                      {}
+func (p *fakeRuntime) writeStatus([]statusfile.Worker) {}
+func (p *fakeRuntime) reopenLog()                      {}
+func (p *fakeRuntime) notify(string)                   {}
+func (p *fakeRuntime) startUpgrade()                   {}
 
-// TestAdoptedExits: a worker that was adopted may have ended before the loop begins.
+// TestAdoptedExits checks adopted workers that have ended before the loop begins.
 func TestAdoptedExits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second})
+		p := newFakeRuntime(t, rules{interval: time.Second})
 		p.loop.adopt([]*worker{{PID: 7, Generation: 7}, {PID: 8, Generation: 8, StopSent: true}})
 		p.deaths <- [2]int{7, statusUnknown}
 		p.deaths <- [2]int{8, statusUnknown}
@@ -143,7 +143,7 @@ func TestAdoptedExits(t *testing.T) {
 
 func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second})
+		p := newFakeRuntime(t, rules{interval: time.Second})
 		p.slow = 3 * time.Second
 		p.at(10, p.hup)
 		p.at(20, p.term)
@@ -162,11 +162,11 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// TestNotExecutedYet: on a machine so busy that the program is not executed when the interval is over, the worker
-// has not started: the program may not exist.
+// TestNotExecutedYet: on a machine so busy that the program is not executed when the interval is
+// over, the worker has not started: the program may not exist.
 func TestNotExecutedYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second})
+		p := newFakeRuntime(t, rules{interval: time.Second})
 		p.executes = map[int]time.Duration{2: time.Hour, 3: 7350 * time.Millisecond}
 		p.lives[2] = 3 * time.Second
 		p.at(2, p.hup)
@@ -190,7 +190,7 @@ func TestNotExecutedYet(t *testing.T) {
 
 func TestFailingStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: 2 * time.Second})
+		p := newFakeRuntime(t, rules{interval: 2 * time.Second})
 		p.lives[2], p.lives[3] = time.Second, 0
 		p.at(10, p.hup)
 		p.at(11.5, p.hup) // while a start is under way
@@ -215,7 +215,7 @@ func TestFailingStart(t *testing.T) {
 
 func TestGiveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second, maxAttempts: 2})
+		p := newFakeRuntime(t, rules{interval: time.Second, maxAttempts: 2})
 		p.lives[2], p.lives[3] = 0, 0
 		p.lives[4] = 0
 		p.at(10, p.hup)
@@ -246,8 +246,8 @@ func TestGiveUp(t *testing.T) {
 
 func TestGiveUpDuringDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second, maxAttempts: 1})
-		p.asked.killOldDelay = 5 * time.Second
+		p := newFakeRuntime(t, rules{interval: time.Second, maxAttempts: 1})
+		p.current.killOldDelay = 5 * time.Second
 		p.lives[2] = 3 * time.Second
 		p.at(10, p.hup)
 		p.at(20, p.term)
@@ -266,10 +266,11 @@ func TestGiveUpDuringDelay(t *testing.T) {
 	})
 }
 
-// TestGiveUpWhileNoneServes: the restart has its verdict, and the attempts go on until one succeeds.
+// TestGiveUpWhileNoneServes checks that a restart is given up, but attempts continue until one
+// succeeds.
 func TestGiveUpWhileNoneServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second, maxAttempts: 2})
+		p := newFakeRuntime(t, rules{interval: time.Second, maxAttempts: 2})
 		p.lives[1] = 10500 * time.Millisecond
 		p.lives[2], p.lives[3], p.lives[4] = 0, 0, 0
 		p.at(10, p.hup)
@@ -295,7 +296,7 @@ func TestGiveUpWhileNoneServes(t *testing.T) {
 
 func TestGiveUpFirstStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second, readyTimeout: 2 * time.Second, maxAttempts: 2})
+		p := newFakeRuntime(t, rules{interval: time.Second, readyTimeout: 2 * time.Second, maxAttempts: 2})
 		p.slow = 3 * time.Second
 		p.run(`
 		0 starting new worker 1
@@ -319,8 +320,8 @@ func TestGiveUpFirstStart(t *testing.T) {
 
 func TestDeathDuringDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second})
-		p.asked.killOldDelay = 5 * time.Second
+		p := newFakeRuntime(t, rules{interval: time.Second})
+		p.current.killOldDelay = 5 * time.Second
 		p.lives[2] = 3 * time.Second
 		p.at(10, p.hup)
 		p.at(18, p.term) // cuts the delay short
@@ -345,8 +346,8 @@ func TestDeathDuringDelay(t *testing.T) {
 
 func TestAutoRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second})
-		p.asked = settings{autoRestart: true, autoRestartInterval: 10 * time.Second}
+		p := newFakeRuntime(t, rules{interval: time.Second})
+		p.current = settings{autoRestart: true, autoRestartInterval: 10 * time.Second}
 		p.slow = 15 * time.Second
 		p.at(40, p.term)
 		p.run(`
@@ -373,13 +374,13 @@ func TestAutoRestart(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second, readyTimeout: 5 * time.Second, killTimeout: 2 * time.Second})
+		p := newFakeRuntime(t, rules{interval: time.Second, readyTimeout: 5 * time.Second, killTimeout: 2 * time.Second})
 		p.slow = time.Minute
-		p.at(0.25, p.says(1, sdnotify.Message{Ready: true}))
+		p.at(0.25, p.sends(1, sdnotify.Message{Ready: true}))
 		p.at(10, p.hup)
-		p.at(14, p.says(2, sdnotify.Message{Extend: 3 * time.Second})) // until 17
-		p.at(18, p.says(2, sdnotify.Message{Ready: true}))             // too late
-		p.at(18.5, p.says(3, sdnotify.Message{Ready: true}))
+		p.at(14, p.sends(2, sdnotify.Message{Extend: 3 * time.Second})) // until 17
+		p.at(18, p.sends(2, sdnotify.Message{Ready: true}))             // too late
+		p.at(18.5, p.sends(3, sdnotify.Message{Ready: true}))
 		p.at(30, p.term)
 		p.run(`
 		0 starting new worker 1
@@ -408,7 +409,7 @@ func TestReadiness(t *testing.T) {
 
 func TestNoSpin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{})
+		p := newFakeRuntime(t, rules{})
 		p.lives[1], p.lives[2] = 0, 0
 		failures := 1
 		p.starting = func() error {

@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// managed makes this process one that a service manager listens to.
-func managed(t *testing.T) (said func() string, silence func()) {
+// newManager makes a NOTIFY_SOCKET of a service manager for this process. receive returns the next
+// message to it.
+func newManager(t *testing.T) (receive func() string, closeSocket func()) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "n")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -21,7 +22,7 @@ func managed(t *testing.T) (said func() string, silence func()) {
 	}
 	t.Cleanup(func() { conn.Close() })
 	t.Setenv("NOTIFY_SOCKET", path)
-	said = func() string {
+	receive = func() string {
 		t.Helper()
 		buf := make([]byte, 4096)
 		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
@@ -33,11 +34,11 @@ func managed(t *testing.T) (said func() string, silence func()) {
 		}
 		return string(buf[:n])
 	}
-	return said, func() { conn.Close() }
+	return receive, func() { conn.Close() }
 }
 
 func TestNotifier(t *testing.T) {
-	received, silence := managed(t)
+	received, closeSocket := newManager(t)
 	var lines []string
 	n := newNotifier(func(line string) { lines = append(lines, line) })
 	n.notify("READY=1\nSTATUS=x")
@@ -49,12 +50,12 @@ func TestNotifier(t *testing.T) {
 	got := received()
 	var usec int64
 	if _, err := fmt.Sscanf(got, "RELOADING=1\nMONOTONIC_USEC=%d\n", &usec); err != nil || usec < before || usec > monotonic().Microseconds() {
-		t.Errorf("%q, and it is %d usec (%v)", got, before, err)
+		t.Errorf("%q, want a time after %d usec (%v)", got, before, err)
 	}
 	if !regexp.MustCompile(`\nSTATUS=x$`).MatchString(got) {
 		t.Errorf("%q", got)
 	}
-	silence()
+	closeSocket()
 	n.notify("STATUS=y")
 	n.notify("STATUS=y")
 	if len(lines) != 1 || !strings.Contains(lines[0], "notify the service manager at NOTIFY_SOCKET=") {
@@ -62,9 +63,10 @@ func TestNotifier(t *testing.T) {
 	}
 }
 
-// TestNotifierFullQueue checks that what finds the queue full is sent when there is room.
+// TestNotifierFullQueue checks that messages are kept while the queue is full, and sent when there
+// is room.
 func TestNotifierFullQueue(t *testing.T) {
-	received, _ := managed(t)
+	received, _ := newManager(t)
 	n := newNotifier(func(line string) { t.Error(line) })
 	filled := 0
 	for ; len(n.unsent) == 0; filled++ {
@@ -75,13 +77,13 @@ func TestNotifierFullQueue(t *testing.T) {
 	n.notify("READY=1\nSTATUS=3")
 	n.notify("STATUS=4")
 	if wait := n.runPending(); wait != retryNotify {
-		t.Errorf("tries again after %s", wait)
+		t.Errorf("runPending = %s, want %s", wait, retryNotify)
 	}
 	for range filled - 1 {
 		received()
 	}
 	if wait := n.runPending(); wait != 0 {
-		t.Errorf("wants to be called after %s", wait)
+		t.Errorf("runPending = %s, want 0", wait)
 	}
 	first, second := received(), received()
 	if !strings.HasPrefix(first, "RELOADING=1\nMONOTONIC_USEC=") || !strings.HasSuffix(first, "\nSTATUS=2") || second != "READY=1\nSTATUS=4" {
@@ -115,7 +117,7 @@ func TestNotifierWithoutManager(t *testing.T) {
 	n := newNotifier(func(line string) { t.Error(line) })
 	n.notify("READY=1")
 	if wait := n.runPending(); wait != 0 {
-		t.Errorf("it wants to be called after %s", wait)
+		t.Errorf("runPending = %s", wait)
 	}
 }
 
@@ -142,19 +144,19 @@ func TestWatchdog(t *testing.T) {
 }
 
 func TestWatchdogPings(t *testing.T) {
-	received, _ := managed(t)
+	received, _ := newManager(t)
 	t.Setenv("WATCHDOG_USEC", "7200000000")
 	t.Setenv("WATCHDOG_PID", "")
 	n := newNotifier(func(line string) { t.Error(line) })
 	if wait := n.runPending(); wait <= 0 || wait > time.Hour {
-		t.Errorf("it wants to be called after %s", wait)
+		t.Errorf("runPending = %s", wait)
 	}
 	if got := received(); got != "WATCHDOG=1" {
 		t.Errorf("%q", got)
 	}
 	pinged := n.lastPing
 	if n.runPending(); n.lastPing != pinged {
-		t.Error("it pings too often")
+		t.Error("a ping before it is due")
 	}
 	n.lastPing = pinged.Add(-time.Hour)
 	n.runPending()

@@ -37,7 +37,8 @@ func TestResolvePorts(t *testing.T) {
 	}
 }
 
-// TestStopWhileResolving: the resolver is not waited for, not even for its answer to the cancellation.
+// TestStopWhileResolving checks that a stop does not wait for the resolver, even if that does not
+// return when it is cancelled.
 func TestStopWhileResolving(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})

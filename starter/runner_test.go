@@ -15,11 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// embeddedVariable names the directory of TestEmbeddedProgram, which TestEmbedded runs in a process of its own:
-// a superdaemon takes the whole of it.
+// embeddedVariable names the directory of TestEmbeddedProgram, which TestEmbedded runs in a process
+// of its own, since a superdaemon takes over the whole process.
 const embeddedVariable = "STARTER_TEST_EMBEDDED"
 
-// TestEmbedded runs a program that counts the crashes of its worker, and has its process back afterwards.
+// TestEmbedded runs a program that counts the crashes of its worker. It checks that Run restores
+// the process afterwards.
 func TestEmbedded(t *testing.T) {
 	t.Parallel()
 	self, err := os.Executable()
@@ -30,15 +31,15 @@ func TestEmbedded(t *testing.T) {
 	cmd.Env = append(os.Environ(), embeddedVariable+"="+t.TempDir(), "GORACE=atexit_sleep_ms=0")
 	out, _ := cmd.CombinedOutput()
 	status := cmd.ProcessState.Sys().(syscall.WaitStatus)
-	if !bytes.Contains(out, []byte("the process is its own again")) || !status.Signaled() || status.Signal() != syscall.SIGTERM {
-		t.Errorf("it ended with %v, not by TERM:\n%s", cmd.ProcessState, out)
+	if !bytes.Contains(out, []byte("the process is restored")) || !status.Signaled() || status.Signal() != syscall.SIGTERM {
+		t.Errorf("the program ended with %v, not by TERM:\n%s", cmd.ProcessState, out)
 	}
 }
 
 func TestEmbeddedProgram(t *testing.T) {
 	dir := os.Getenv(embeddedVariable)
 	if dir == "" {
-		t.Skip("is run by TestEmbedded")
+		t.Skip("run by TestEmbedded")
 	}
 	var output, restored unix.Stat_t
 	if err := unix.Fstat(stdout, &output); err != nil {
@@ -48,7 +49,7 @@ func TestEmbeddedProgram(t *testing.T) {
 	signal.Notify(hups, syscall.SIGHUP) // the program's own
 	for range 2 {
 		if crashes := superviseCrashes(t, filepath.Join(dir, "log")); crashes != 3 {
-			t.Errorf("%d crashes were counted, not 3", crashes)
+			t.Errorf("counted %d crashes, want 3", crashes)
 		}
 	}
 	if err := unix.Fstat(stdout, &restored); err != nil || restored.Ino != output.Ino || restored.Dev != output.Dev {
@@ -69,13 +70,14 @@ func TestEmbeddedProgram(t *testing.T) {
 		t.Error("HUP does not reach the program")
 	}
 	if !t.Failed() {
-		t.Log("the process is its own again") // written at once, with -test.v
+		t.Log("the process is restored") // written at once, with -test.v
 	}
-	raise(syscall.SIGTERM) // ends it, as nothing catches it any more
+	raise(syscall.SIGTERM) // ends the process, since it is no longer caught
 	time.Sleep(20 * time.Second)
 }
 
-// superviseCrashes kills a worker three times, restarts it, and returns how many crashes were counted.
+// superviseCrashes kills a worker three times, restarts it, and returns the number of crashes
+// counted.
 func superviseCrashes(t *testing.T, log string) (crashes int) {
 	ctx, stop := context.WithCancel(t.Context())
 	c := NewConfig("sleep", "1000")

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// phases and events are the columns and rows of a table of what can happen when.
+// phases and events are the columns and rows of the table of covered cases.
 var (
 	phases = []phase{starting, running, delaying, stopping}
 	names  = []string{"starting", "running", "delaying", "stopping"}
 	events = []struct {
 		name string
-		only []phase // those in which it can happen; nil for all
+		only []phase // in which it can happen; nil for all
 	}{
 		{name: "HUP"},
 		{name: "TERM, INT, QUIT"},
@@ -35,7 +35,7 @@ var (
 	}
 )
 
-// coverage counts how often which event was decided in which phase.
+// coverage counts how often each event was handled in each phase.
 type coverage struct {
 	mu    sync.Mutex
 	cells map[string]map[phase]int
@@ -59,12 +59,12 @@ func (c *coverage) add(other *coverage) {
 	}
 }
 
-// check logs the table. Every cell must have been reached, but for those that cannot be, after as
-// many schedules as the test plays unless it is told otherwise.
+// check logs the table. After enoughSchedules every cell that can be reached must have been
+// reached.
 func (c *coverage) check(t *testing.T) {
 	t.Helper()
 	table := &strings.Builder{}
-	fmt.Fprintf(table, "%-32s", "decided while")
+	fmt.Fprintf(table, "%-32s", "handled while")
 	for i := range phases {
 		fmt.Fprintf(table, "%12s", names[i])
 	}
@@ -77,9 +77,9 @@ func (c *coverage) check(t *testing.T) {
 				fmt.Fprintf(table, "%12s", "-")
 				continue
 			case !possible:
-				t.Errorf("%s: decided %d times while %s, which cannot be", e.name, n, names[i])
+				t.Errorf("%s: handled %d times while %s, which is impossible", e.name, n, names[i])
 			case n == 0 && *schedules >= enoughSchedules:
-				t.Errorf("%s: never decided while %s", e.name, names[i])
+				t.Errorf("%s: never handled while %s", e.name, names[i])
 			}
 			fmt.Fprintf(table, "%12d", n)
 		}
@@ -87,7 +87,7 @@ func (c *coverage) check(t *testing.T) {
 	t.Logf("%d schedules\n%s", *schedules, table)
 }
 
-// observed is a supervisor whose decisions are counted.
+// observed is a supervisor that counts the events it handles.
 type observed struct {
 	*supervisor
 	seen *coverage

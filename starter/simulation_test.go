@@ -16,13 +16,13 @@ import (
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-// enoughSchedules is how many reach every phase with every event.
+// enoughSchedules is a number of schedules that is enough to have every event in every phase.
 const enoughSchedules = 100_000
 
-var schedules = flag.Int("schedules", enoughSchedules, "how many random schedules the simulation plays")
+var schedules = flag.Int("schedules", enoughSchedules, "how many random schedules the simulation runs")
 
-// TestSimulation plays random schedules of signals, deaths, readiness and
-// time, and checks after every event what must hold in each of them.
+// TestSimulation runs random schedules of signals, deaths, readiness and time, and checks the
+// invariants after every event.
 func TestSimulation(t *testing.T) {
 	const shards = 4
 	total := newCoverage()
@@ -41,13 +41,13 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
-// TestSimulationCatches shows that the simulation finds bugs: each of these
-// is one that a supervisor of this kind could have.
+// TestSimulationCatches checks that the simulation finds bugs: each of these is one that a
+// supervisor of this kind could have.
 func TestSimulationCatches(t *testing.T) {
 	for name, bug := range map[string]func(*supervisor) decider{
 		"kills the old before the new has started": func(s *supervisor) decider { return hasty{s} },
 		"forgets a HUP during a start":             func(s *supervisor) decider { return forgetful{s} },
-		"tells old workers again at each HUP":      func(s *supervisor) decider { return nagging{s} },
+		"signals old workers again at each HUP":    func(s *supervisor) decider { return nagging{s} },
 		"misses deaths":                            func(s *supervisor) decider { return &deaf{supervisor: s} },
 		"starts beside an old worker":              func(s *supervisor) decider { return impatient{s} },
 		"stops before the delay is over":           func(s *supervisor) decider { return abrupt{s} },
@@ -67,17 +67,17 @@ func TestSimulationCatches(t *testing.T) {
 	}
 }
 
-// TestSimulationOfUpgrades replaces the supervisor after every event: every state can be
-// handed over, and all goes on as it must.
+// TestSimulationOfUpgrades replaces the supervisor after every event: every state crosses an
+// upgrade, and the invariants hold.
 func TestSimulationOfUpgrades(t *testing.T) {
 	for seed := range uint64(300) {
-		if err := simulate(seed, func(s *supervisor) decider { return successive{s} }); err != nil {
+		if err := simulate(seed, func(s *supervisor) decider { return upgraded{s} }); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 	}
 }
 
-// decider is the supervisor as the simulation drives it, or one with a bug.
+// decider is the supervisor in the simulation, or one with a bug.
 type decider interface {
 	beginStep(time.Duration, time.Time, settings)
 	onSignal(syscall.Signal)
@@ -142,7 +142,7 @@ func (r resigned) onTimer() {
 	}
 }
 
-// impatient does not wait for old workers to be gone.
+// impatient does not wait for the end of old workers.
 type impatient struct{ *supervisor }
 
 func (i impatient) onTimer() {
@@ -160,7 +160,7 @@ func (a abrupt) onSignal(sig syscall.Signal) {
 	}
 }
 
-// oblivious forgets that it is about to stop when a HUP comes.
+// oblivious forgets the delayed stop at a HUP.
 type oblivious struct{ *supervisor }
 
 func (o oblivious) onSignal(sig syscall.Signal) {
@@ -170,10 +170,10 @@ func (o oblivious) onSignal(sig syscall.Signal) {
 	o.supervisor.onSignal(sig)
 }
 
-// successive is a supervisor that is replaced over and over.
-type successive struct{ *supervisor }
+// upgraded is a supervisor that is replaced after every event.
+type upgraded struct{ *supervisor }
 
-func (s successive) onTimer() {
+func (s upgraded) onTimer() {
 	s.supervisor.onTimer()
 	if s.Phase >= stopping {
 		return
@@ -188,7 +188,7 @@ func (s successive) onTimer() {
 	}
 }
 
-// world is made up: its processes live and die as the schedule wants.
+// world is a system of fake processes, which live and die according to the schedule.
 type world struct {
 	random   *rand.Rand
 	sup      *supervisor
@@ -199,8 +199,8 @@ type world struct {
 	status   []statusfile.Worker
 	rules    rules
 	stopping bool
-	stopBy   time.Duration // when everyone is told to stop, once stopping
-	lastHUP  bool          // a HUP came, and no worker was started since
+	stopBy   time.Duration // when all workers are signalled, once stopping
+	lastHUP  bool          // no worker was started since the last HUP
 	failed   int           // attempts since a worker has started, a HUP was acted on or a restart was given up
 	lines    []string
 	hints    int
@@ -209,10 +209,10 @@ type world struct {
 
 type child struct {
 	generation int
-	started    bool // was named as started in the status
-	told       int  // how often it was told to stop, the final stop not counted
-	stopTold   bool
-	stubborn   bool
+	started    bool // the status file has named it
+	signalled  int  // how often it was signalled to stop, the final stop not counted
+	finalStop  bool // it was signalled in the final stop
+	stubborn   bool // it ignores signals to stop
 }
 
 func simulate(seed uint64, make func(*supervisor) decider) error {
@@ -221,9 +221,9 @@ func simulate(seed uint64, make func(*supervisor) decider) error {
 	w.rules = randomRules(r)
 	w.sup = newSupervisor(w.rules, w)
 	d := make(w.sup)
-	asked := randomSettings(r)
+	current := randomSettings(r)
 	now := time.Duration(1)
-	d.beginStep(now, time.Time{}, asked)
+	d.beginStep(now, time.Time{}, current)
 	w.sup.startWorker()
 	steps := 5 + r.IntN(30)
 	for step := 0; w.err == nil && w.sup.Phase != stopped; step++ {
@@ -232,31 +232,31 @@ func simulate(seed uint64, make func(*supervisor) decider) error {
 			now = max(now, at)
 		}
 		if r.IntN(20) == 0 {
-			asked = randomSettings(r)
+			current = randomSettings(r)
 		}
 		if r.IntN(30) == 0 {
-			w.comeBack(r)
+			w.restartAfterKill(r)
 			d = make(w.sup)
-			d.beginStep(now, time.Time{}, asked)
+			d.beginStep(now, time.Time{}, current)
 			w.adopt()
 		}
-		d.beginStep(now, time.Time{}, asked)
+		d.beginStep(now, time.Time{}, current)
 		w.reap(d)
 		if step == steps {
-			w.settle(d, &now, asked)
+			w.settle(d, &now, current)
 		}
 		w.event(d, step >= steps)
 		d.onTimer()
 		w.check()
 		if step > steps+1000 {
-			w.fail("a stop does not end")
+			w.fail("the stop does not end")
 		}
 	}
 	if s := w.sup; w.err == nil && !w.stopping && (s.failure == nil || s.StartedAt > 0) {
-		w.fail("stopped, though it was not told to and a worker has served")
+		w.fail("stopped without a signal, although a worker has served")
 	}
 	if w.err == nil && len(w.children) > 0 {
-		w.fail("stopped, and %d children live", len(w.children))
+		w.fail("stopped, but %d children are alive", len(w.children))
 	}
 	if w.err != nil {
 		return fmt.Errorf("%w\n%s", w.err, strings.Join(w.lines, "\n"))
@@ -264,7 +264,7 @@ func simulate(seed uint64, make func(*supervisor) decider) error {
 	return nil
 }
 
-// statusOf returns how a worker has ended: of one that is not a child that cannot be known.
+// statusOf returns the exit status of a worker: statusUnknown for one that is not a child.
 func (w *world) statusOf(pid int) int {
 	if w.adopted[pid] {
 		return statusUnknown
@@ -272,26 +272,28 @@ func (w *world) statusOf(pid int) int {
 	return w.random.IntN(2) * 256
 }
 
-// comeBack kills the superdaemon and starts another one, with other options. Init reaps what has died.
-func (w *world) comeBack(r *rand.Rand) {
+// restartAfterKill kills the superdaemon and starts another one, with other options. Process 1
+// reaps the dead workers.
+func (w *world) restartAfterKill(r *rand.Rand) {
 	w.dead, w.stopping, w.stopBy, w.lastHUP, w.failed, w.hints = nil, false, 0, false, 0, 0
 	w.rules = randomRules(r)
 	w.sup = newSupervisor(w.rules, w)
 }
 
-// adopt has the new superdaemon find what package orphan would find: workers that hold a socket, and
-// those that the status file names. A worker that was told to stop may have closed its sockets.
+// adopt passes the workers to the new superdaemon that package orphan would find: those that hold a
+// socket, and those that the status file names. A worker that was signalled to stop may have closed
+// its sockets.
 func (w *world) adopt() {
 	var left []*worker
 	for _, pid := range slices.Sorted(maps.Keys(w.children)) {
 		c := w.children[pid]
 		named := slices.ContainsFunc(w.status, func(s statusfile.Worker) bool { return s.PID == pid })
-		holds := c.told == 0 && !c.stopTold || w.random.IntN(2) == 0
+		holds := c.signalled == 0 && !c.finalStop || w.random.IntN(2) == 0
 		if !named && !holds {
-			delete(w.children, pid) // nobody can know it
+			delete(w.children, pid) // it cannot be found
 			continue
 		}
-		left = append(left, &worker{PID: pid, Generation: c.generation, StopSent: c.told > 0 || c.stopTold})
+		left = append(left, &worker{PID: pid, Generation: c.generation, StopSent: c.signalled > 0 || c.finalStop})
 		w.adopted[pid] = true
 	}
 	if len(left) == 0 {
@@ -332,7 +334,7 @@ func randomSettings(r *rand.Rand) settings {
 	}
 }
 
-// event lets one thing happen.
+// event generates a random event.
 func (w *world) event(d decider, end bool) {
 	if end && (!w.stopping || w.random.IntN(4) == 0) {
 		w.stop(d)
@@ -360,15 +362,15 @@ func (w *world) event(d decider, end bool) {
 		} else {
 			d.onExtend(pid, time.Second)
 		}
-	default: // time alone
+	default: // only time passes
 		if c := w.sup.Candidate; c != nil && w.random.IntN(2) == 0 {
 			d.onReady(c.PID)
 		}
 	}
-	if w.ending() { // in the end even stubborn workers go
+	if w.ending() { // finally even stubborn workers end
 		for pid, c := range w.children {
 			c.stubborn = c.stubborn && w.sup.rules.killTimeout > 0
-			if c.stopTold && !c.stubborn {
+			if c.finalStop && !c.stubborn {
 				w.kill(pid)
 			}
 		}
@@ -385,27 +387,28 @@ func (w *world) stop(d decider) {
 	d.onSignal([]syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT}[w.random.IntN(3)])
 }
 
-// ending tells whether everybody is told to stop, by a signal or because the first start was given up.
+// ending reports whether the final stop has begun, by a signal or because the first start was given
+// up.
 func (w *world) ending() bool {
 	return w.stopping && w.sup.now >= w.stopBy || w.sup.Phase == stopping
 }
 
-// settle lets nothing happen but what a service that is left alone does: it must serve in the end.
-func (w *world) settle(d decider, now *time.Duration, asked settings) {
-	asked.autoRestart = false
+// settle generates no further events, so that a worker must serve in the end.
+func (w *world) settle(d decider, now *time.Duration, current settings) {
+	current.autoRestart = false
 	for range 500 {
 		if w.sup.Phase == running || w.sup.Phase >= stopping || w.err != nil {
 			return
 		}
 		for pid, c := range w.children {
-			if c.told > 0 {
+			if c.signalled > 0 {
 				w.kill(pid)
 			}
 		}
 		if at, ok := w.sup.nextDeadline(); ok {
 			*now = max(*now, at)
 		}
-		d.beginStep(*now, time.Time{}, asked)
+		d.beginStep(*now, time.Time{}, current)
 		w.reap(d)
 		if c := w.sup.Candidate; c != nil {
 			d.onReady(c.PID)
@@ -413,10 +416,10 @@ func (w *world) settle(d decider, now *time.Duration, asked settings) {
 		d.onTimer()
 		w.check()
 	}
-	w.fail("left alone, and it does not serve")
+	w.fail("without further events no worker serves")
 }
 
-// reap reports the dead.
+// reap reports the dead processes.
 func (w *world) reap(d decider) {
 	for len(w.dead) > 0 {
 		pid := w.dead[0]
@@ -433,7 +436,7 @@ func (w *world) kill(pid int) {
 	}
 }
 
-// check is what holds after every event.
+// check checks the invariants.
 func (w *world) check() {
 	for pid := range w.children {
 		known := slices.ContainsFunc(w.sup.workers(), func(worker *worker) bool { return worker.PID == pid })
@@ -442,20 +445,20 @@ func (w *world) check() {
 		}
 	}
 	if s := w.sup; s.Phase == running && s.Current == nil {
-		w.fail("running, and nobody is current")
+		w.fail("running without a current worker")
 	}
 	if w.sup.Phase == running && w.lastHUP {
 		w.fail("a HUP was forgotten")
 	}
 	if at, ok := w.sup.nextDeadline(); ok && at <= w.sup.now && w.sup.Phase != stopped {
-		w.fail("something was due and not done")
+		w.fail("something due was not done")
 	}
 	waiting := w.sup.waitingForOld()
 	if _, ok := w.sup.nextDeadline(); !ok && !waiting && (w.sup.Phase == starting || w.sup.Phase == delaying) {
-		w.fail("nothing will ever end this phase")
+		w.fail("the phase will never end")
 	}
 	if waiting && len(w.sup.notYetStopped()) > 0 {
-		w.fail("the next worker waits for one that was not told to stop")
+		w.fail("the next worker waits for one that was not signalled to stop")
 	}
 	for _, s := range w.status {
 		if c := w.children[s.PID]; c != nil && c.generation != s.Generation {
@@ -478,7 +481,7 @@ func (w *world) start(generation int) (int, error) {
 		w.fail("two workers at once")
 	}
 	if limit := w.sup.rules.maxAttempts; limit > 0 && w.failed >= limit && w.sup.Restart.Result == inProgress && (w.sup.serving() != nil || w.sup.StartedAt == 0) {
-		w.fail("%d attempts have failed, and another one is made", w.failed)
+		w.fail("another attempt after %d have failed", w.failed)
 	}
 	w.failed++
 	if w.random.IntN(10) == 0 {
@@ -495,40 +498,40 @@ func (w *world) signal(pid int, sig syscall.Signal) {
 	c := w.children[pid]
 	if c == nil {
 		if !slices.Contains(w.dead, pid) {
-			w.fail("%v is sent to %d, which is no child", sig, pid)
+			w.fail("%v is sent to %d, which is not a child", sig, pid)
 		}
 		return
 	}
 	switch {
 	case sig == syscall.SIGKILL:
-		if c.told == 0 && !c.stopTold {
-			w.fail("%d is killed without being told", pid)
+		if c.signalled == 0 && !c.finalStop {
+			w.fail("%d is killed without a signal to stop", pid)
 		}
 		w.kill(pid)
 	case w.ending():
-		c.stopTold = true
+		c.finalStop = true
 		if !c.stubborn && w.random.IntN(3) > 0 {
 			w.kill(pid)
 		}
 	default:
-		w.told(pid, c)
+		w.stopOne(pid, c)
 	}
 }
 
-// told checks an order to stop that is not the final one.
-func (w *world) told(pid int, c *child) {
-	c.told++
-	if c.told > 1 {
-		w.fail("%d is told to stop twice", pid)
+// stopOne checks a signal to stop that is not part of the final stop.
+func (w *world) stopOne(pid int, c *child) {
+	c.signalled++
+	if c.signalled > 1 {
+		w.fail("%d is signalled to stop twice", pid)
 	}
 	newer := slices.ContainsFunc(w.status, func(s statusfile.Worker) bool {
 		return s.Generation > c.generation
 	})
 	if c.started && !newer && !w.rules.stopFirst {
-		w.fail("%d is told to stop before a newer one has started", pid)
+		w.fail("%d is signalled to stop before a newer one has started", pid)
 	}
 	if c.started && w.stopping && w.rules.stopFirst {
-		w.fail("%d is told to stop before the delay is over", pid)
+		w.fail("%d is signalled to stop before the delay is over", pid)
 	}
 	if !c.stubborn && w.random.IntN(2) == 0 {
 		w.kill(pid)
@@ -563,13 +566,13 @@ func (w *world) logLine(line string) {
 		return
 	}
 	if w.hints++; w.hints > 1 || w.sup.StartedAt > 0 {
-		w.fail("a hint is given again, or to somebody whose server has started before")
+		w.fail("a second hint, or one after a worker has started")
 	}
 }
 
 func (w *world) notify(state string) {
 	if strings.HasPrefix(state, "READY=1") && w.sup.serving() == nil {
-		w.fail("ready is said while nobody serves")
+		w.fail("READY=1 while no worker serves")
 	}
 }
 

@@ -15,9 +15,10 @@ import (
 	"github.com/start-server/start-server/internal/signals"
 )
 
-// TestStopAnywhere sends TERM at every point of every phase: of the first start, a failing one, one that
-// is not ready, the delay, the wait for old workers, an auto restart. All ends in time, and all workers end before.
-func TestStopAnywhere(t *testing.T) {
+// TestStopAnytime sends TERM at every point of every phase: during the first start, a failing one,
+// one that is not ready, the delay, the wait for old workers, an auto restart. The superdaemon ends
+// in time, and all workers end before.
+func TestStopAnytime(t *testing.T) {
 	t.Parallel()
 	for name, r := range map[string]rules{
 		"interval": {interval: time.Second},
@@ -37,8 +38,8 @@ func TestStopAnywhere(t *testing.T) {
 
 func stopAt(t *testing.T, r rules, at float64) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, r)
-		p.asked = settings{killOldDelay: 2 * time.Second, autoRestart: true, autoRestartInterval: 6 * time.Second}
+		p := newFakeRuntime(t, r)
+		p.current = settings{killOldDelay: 2 * time.Second, autoRestart: true, autoRestartInterval: 6 * time.Second}
 		p.slow = 1500 * time.Millisecond
 		p.lives[2], p.lives[5] = 0, time.Second
 		forkFails := false
@@ -50,7 +51,7 @@ func stopAt(t *testing.T, r rules, at float64) {
 			p.at(0.3, func() {
 				select {
 				case p.loop.notices <- notice{generation, sdnotify.Message{Ready: true}}:
-				case <-time.After(time.Minute): // who stops does not listen
+				case <-time.After(time.Minute): // the loop has ended
 				}
 			})
 			return nil
@@ -59,7 +60,7 @@ func stopAt(t *testing.T, r rules, at float64) {
 			p.at(second, func() {
 				select {
 				case p.loop.signals.HUP <- syscall.SIGHUP:
-				default: // one waits already, or nobody listens any more
+				default: // one is pending, or the loop has ended
 				}
 			})
 		}
@@ -69,14 +70,14 @@ func stopAt(t *testing.T, r rules, at float64) {
 			t.Errorf("TERM at %g: it took %g secs", at, took)
 		}
 		p.checkEnd(at)
-		time.Sleep(2 * time.Minute) // virtual, for what the stage has yet to do
+		time.Sleep(2 * time.Minute) // virtual, until all timers have fired
 	})
 }
 
-// TestStopBeforeTheStart: nobody is started for nothing.
+// TestStopBeforeTheStart checks that no worker is started after a signal to stop.
 func TestStopBeforeTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second})
+		p := newFakeRuntime(t, rules{interval: time.Second})
 		p.term()
 		p.run(`
 		0 received TERM, sending TERM to all workers:
@@ -84,19 +85,19 @@ func TestStopBeforeTheStart(t *testing.T) {
 	})
 }
 
-// TestWhileStopping: nothing but deaths, and KILL in time, changes a stop.
+// TestWhileStopping checks that a stop is affected only by deaths and by the time for KILL.
 func TestWhileStopping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second, readyTimeout: time.Second, killTimeout: 2 * time.Second})
+		p := newFakeRuntime(t, rules{interval: time.Second, readyTimeout: time.Second, killTimeout: 2 * time.Second})
 		p.slow = time.Minute
-		p.at(0.5, p.says(1, sdnotify.Message{Ready: true}))
+		p.at(0.5, p.sends(1, sdnotify.Message{Ready: true}))
 		p.at(2, p.term)
 		p.at(2.5, p.term)
 		p.at(2.5, p.hup)
 		p.at(2.5, func() { p.loop.signals.Upgrade <- syscall.SIGUSR2 })
 		p.at(2.5, func() { p.loop.signals.Stray <- syscall.SIGALRM })
-		p.at(3, p.says(1, sdnotify.Message{Ready: true}))
-		p.at(3.5, p.says(1, sdnotify.Message{Extend: 3 * time.Second})) // until 6.5
+		p.at(3, p.sends(1, sdnotify.Message{Ready: true}))
+		p.at(3.5, p.sends(1, sdnotify.Message{Extend: 3 * time.Second})) // until 6.5
 		p.run(`
 		0 starting new worker 1
 		2 received TERM, sending TERM to all workers:1
@@ -108,48 +109,51 @@ func TestWhileStopping(t *testing.T) {
 	})
 }
 
-// TestStatusWords: a worker's words reach the service manager, but for what could disturb a terminal.
-func TestStatusWords(t *testing.T) {
+// TestStatusText checks that the STATUS= of a worker is part of the description, without characters
+// that could disturb a terminal.
+func TestStatusText(t *testing.T) {
 	t.Parallel()
-	p := newStage(t, rules{})
+	p := newFakeRuntime(t, rules{})
 	s := p.loop.supervisor
 	s.beginStep(time.Second, time.Time{}, settings{})
 	s.startWorker()
 	s.onStatus(1, "40 \x1b[31müsers\r\u202e\x00")
-	s.onStatus(2, "nobody")
+	s.onStatus(2, "not a worker")
 	if got, want := s.describe(), "generation 1 (pid 1) is serving: 40 [31müsers"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
 
-// checkEnd: the stop is the last that is told before the deaths, everybody who was started has died, nobody was started after.
-func (p *stage) checkEnd(at float64) {
+// checkEnd checks the log of a stop: every worker that was started has died, and none was started
+// after the signal.
+func (p *fakeRuntime) checkEnd(at float64) {
 	p.t.Helper()
-	diary := strings.Join(p.diary, "\n")
-	_, after, stopped := strings.Cut(diary, " received TERM, ")
-	if !stopped || !strings.HasSuffix(diary, " exiting") || strings.Contains(after, "starting new worker") {
-		p.t.Errorf("TERM at %g: it does not end as it should:\n%s", at, diary)
+	log := strings.Join(p.lines, "\n")
+	_, after, stopped := strings.Cut(log, " received TERM, ")
+	if !stopped || !strings.HasSuffix(log, " exiting") || strings.Contains(after, "starting new worker") {
+		p.t.Errorf("TERM at %g: wrong end:\n%s", at, log)
 	}
-	for line := range strings.Lines(diary) {
-		if _, pid, ok := strings.Cut(strings.TrimSpace(line), "starting new worker "); ok && !told(diary, pid) {
-			p.t.Errorf("TERM at %g: nobody says how worker %s died:\n%s", at, pid, diary)
+	for line := range strings.Lines(log) {
+		if _, pid, ok := strings.Cut(strings.TrimSpace(line), "starting new worker "); ok && !reportsDeath(log, pid) {
+			p.t.Errorf("TERM at %g: no line about the death of worker %s:\n%s", at, pid, log)
 		}
 	}
 }
 
-func told(diary, pid string) bool {
-	for _, words := range []string{
+func reportsDeath(log, pid string) bool {
+	for _, format := range []string{
 		" worker %s died, ", " old worker %s died, ", " worker %s died unexpectedly ", " new worker %s seems to have failed ",
 	} {
-		if strings.Contains(diary, fmt.Sprintf(words, pid)) {
+		if strings.Contains(log, fmt.Sprintf(format, pid)) {
 			return true
 		}
 	}
 	return false
 }
 
-// TestClock: every time that is kept has the reading of the monotonic clock, so that nobody here can notice when
-// somebody sets the other one. A time without that reading prints without " m="; it is lost by what wallClock names.
+// TestClock checks that every time that is kept has a reading of the monotonic clock, so that
+// setting the system's clock has no effect. A time without that reading prints without " m=". The
+// functions in wallClock lose it.
 func TestClock(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "/no/such")
 	n := newNotifier(func(string) {})
@@ -158,7 +162,7 @@ func TestClock(t *testing.T) {
 	s := newStatus("/no/such/file", func() {}, func(string) {})
 	s.write([]byte("1:1\n"))
 	if wait := s.runPending(); wait <= 0 || wait > retryStatus {
-		t.Errorf("the status file is written again after %s", wait)
+		t.Errorf("runPending of the status file = %s", wait)
 	}
 	for name, kept := range map[string]time.Time{
 		"the supervisor's epoch":            newLoop(nil, nil, signals.Channels{}).epoch,
@@ -166,7 +170,7 @@ func TestClock(t *testing.T) {
 		"when to try the status file again": s.retryAt,
 	} {
 		if !strings.Contains(kept.String(), " m=") {
-			t.Errorf("%s is a time of day: %s", name, kept)
+			t.Errorf("%s has no monotonic clock reading: %s", name, kept)
 		}
 	}
 	files, _ := filepath.Glob("*.go")
@@ -176,7 +180,7 @@ func TestClock(t *testing.T) {
 			t.Fatal(err)
 		}
 		if found := wallClock.Find(text); found != nil && !strings.HasSuffix(file, "_test.go") {
-			t.Errorf("%s asks for the time of day by %s", file, found)
+			t.Errorf("%s uses %s, which loses the monotonic clock reading", file, found)
 		}
 	}
 }

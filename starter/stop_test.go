@@ -9,12 +9,12 @@ import (
 
 func TestStopFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second, stopFirst: true, killTimeout: 4 * time.Second})
+		p := newFakeRuntime(t, rules{interval: time.Second, stopFirst: true, killTimeout: 4 * time.Second})
 		p.slow = 3 * time.Second
-		p.asked.killOldDelay = 5 * time.Second // there is nothing to delay
+		p.current.killOldDelay = 5 * time.Second // not used with --stop-first
 		p.lives[3] = 0
 		p.at(10, p.hup)
-		p.at(12, p.hup) // while the old worker is waited for: the next one answers it
+		p.at(12, p.hup) // while waiting for the old worker: the next start acts on it
 		p.at(20, p.hup) // whose worker fails
 		p.at(30, p.term)
 		p.run(`
@@ -43,10 +43,11 @@ func TestStopFirst(t *testing.T) {
 	})
 }
 
-// TestStopFirstStraggler: one that does not become ready, and one that does not stop in time, are gone before the next one starts.
+// TestStopFirstStraggler checks that a worker that does not become ready or does not stop in time
+// has ended before the next one is started.
 func TestStopFirstStraggler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second, stopFirst: true, readyTimeout: 2 * time.Second, killTimeout: 4 * time.Second})
+		p := newFakeRuntime(t, rules{interval: time.Second, stopFirst: true, readyTimeout: 2 * time.Second, killTimeout: 4 * time.Second})
 		p.slow = time.Hour
 		p.at(10, p.term)
 		p.run(`
@@ -71,8 +72,8 @@ func TestStopFirstStraggler(t *testing.T) {
 
 func TestStopFirstAutoRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second, stopFirst: true})
-		p.asked = settings{autoRestart: true, autoRestartInterval: 10 * time.Second, killOldDelay: 5 * time.Second}
+		p := newFakeRuntime(t, rules{interval: time.Second, stopFirst: true})
+		p.current = settings{autoRestart: true, autoRestartInterval: 10 * time.Second, killOldDelay: 5 * time.Second}
 		p.slow = 2 * time.Second
 		p.at(15, p.term)
 		p.run(`
@@ -93,11 +94,11 @@ func TestStopFirstAutoRestart(t *testing.T) {
 
 func TestStopDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second, stopDelay: 5 * time.Second})
-		p.asked = settings{autoRestart: true, autoRestartInterval: 11 * time.Second}
+		p := newFakeRuntime(t, rules{interval: time.Second, stopDelay: 5 * time.Second})
+		p.current = settings{autoRestart: true, autoRestartInterval: 11 * time.Second}
 		p.at(10, p.term)
 		p.at(11, p.hup)
-		p.at(13, func() { p.dies(1, 0, 256) }) // it is replaced: clients are still served
+		p.at(13, func() { p.dies(1, 0, 256) }) // the worker is replaced: clients are still served
 		p.run(`
 		0 starting new worker 1
 		10 received TERM, stopping workers in 5 secs
@@ -111,10 +112,11 @@ func TestStopDelay(t *testing.T) {
 	})
 }
 
-// TestStopDelayRestart: a restart that is under way when the stop comes goes on; a HUP that waited is forgotten.
+// TestStopDelayRestart checks that a restart under way continues during the delay of a stop, and
+// that a pending HUP is dropped.
 func TestStopDelayRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: 2 * time.Second, stopDelay: 5 * time.Second})
+		p := newFakeRuntime(t, rules{interval: 2 * time.Second, stopDelay: 5 * time.Second})
 		p.at(10, p.hup)
 		p.at(10.5, p.hup)
 		p.at(11, p.term)
@@ -136,7 +138,7 @@ func TestStopDelayRestart(t *testing.T) {
 
 func TestStopDelayCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: time.Second, stopDelay: 5 * time.Second, signalOnHUP: syscall.SIGTERM, signalOnTERM: syscall.SIGQUIT})
+		p := newFakeRuntime(t, rules{interval: time.Second, stopDelay: 5 * time.Second, signalOnHUP: syscall.SIGTERM, signalOnTERM: syscall.SIGQUIT})
 		p.at(10, p.term)
 		p.at(12, func() { p.loop.signals.Stop <- syscall.SIGINT })
 		p.run(`
@@ -149,10 +151,10 @@ func TestStopDelayCutShort(t *testing.T) {
 	})
 }
 
-// TestStopDelayNothing: what has never served needs no delay.
+// TestStopDelayNothing checks that there is no delay if no worker has ever served.
 func TestStopDelayNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newStage(t, rules{interval: 2 * time.Second, stopDelay: 5 * time.Second})
+		p := newFakeRuntime(t, rules{interval: 2 * time.Second, stopDelay: 5 * time.Second})
 		p.at(1, p.term)
 		p.run(`
 		0 starting new worker 1

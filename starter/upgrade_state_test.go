@@ -22,7 +22,7 @@ import (
 	"github.com/start-server/start-server/internal/socket"
 )
 
-var golden = flag.Bool("golden", false, "write testdata/upgrade-state-1.json anew, before the release only")
+var golden = flag.Bool("golden", false, "write testdata/upgrade-state-1.json; only before the release")
 
 // example has something in every field.
 func example() *upgradeState {
@@ -61,7 +61,7 @@ func example() *upgradeState {
 	}
 }
 
-// TestUpgradeState sends an example through the file that crosses the exec.
+// TestUpgradeState checks that the state is the same after it was written and read.
 func TestUpgradeState(t *testing.T) {
 	s := example()
 	got, err := readUpgradeState(variableWith(t, s))
@@ -69,18 +69,18 @@ func TestUpgradeState(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(s, got); diff != "" {
-		t.Errorf("what was read (+) is not what was written (-):\n%s", diff)
+		t.Errorf("state (-written +read):\n%s", diff)
 	}
 }
 
-// variableWith names a variable by which the state can be read.
+// variableWith writes the state to a file and returns a variable that names its descriptor.
 func variableWith(t *testing.T, s *upgradeState) string {
 	t.Helper()
 	fd, err := anonymousFile()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the second time over the first
+	for range 2 { // the second write replaces the first
 		if err := s.write(fd); err != nil {
 			t.Fatal(err)
 		}
@@ -104,8 +104,8 @@ func TestReadUpgradeStateErrors(t *testing.T) {
 	}
 }
 
-// TestUpgradeStateOfFirstRelease reads what release 1.0 writes. The file never changes: the superdaemons
-// that wrote it are running.
+// TestUpgradeStateOfFirstRelease reads the state that release 1.0 writes. The file never changes:
+// such superdaemons are running.
 func TestUpgradeStateOfFirstRelease(t *testing.T) {
 	const file = "testdata/upgrade-state-1.json"
 	if *golden {
@@ -131,11 +131,11 @@ func TestUpgradeStateOfFirstRelease(t *testing.T) {
 	}
 	want := example()
 	if !got.compatible(configIn(t, want)) {
-		t.Errorf("its options mean something else:\n%s", config.Bytes())
+		t.Errorf("not compatible with its options:\n%s", config.Bytes())
 	}
 	got.Config, want.Config = nil, nil
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("what was read (+) is not what was written (-):\n%s", diff)
+		t.Errorf("state (-want +got):\n%s", diff)
 	}
 }
 
@@ -147,49 +147,49 @@ func configIn(t *testing.T, s *upgradeState) (c Config) {
 	return c
 }
 
-// TestUpgradeStateRefused has what no superdaemon leaves, and no other could go on with.
-func TestUpgradeStateRefused(t *testing.T) {
+// TestInvalidUpgradeState checks that states from which no superdaemon could continue are rejected.
+func TestInvalidUpgradeState(t *testing.T) {
 	for name, spoil := range map[string]func(s *upgradeState){
 		"another version": func(s *upgradeState) { s.Version++ },
 		"no version":      func(s *upgradeState) { s.Version = 0 },
 		"no such phase":   func(s *upgradeState) { s.State.Phase = -1 },
 		"stopping":        func(s *upgradeState) { s.State.Phase = stopping },
-		"running, nobody serves": func(s *upgradeState) {
+		"running, none serves": func(s *upgradeState) {
 			s.State.Phase, s.State.Current, s.State.Candidate = running, nil, nil
 			s.Receivers = nil
 		},
-		"running, and starting":        func(s *upgradeState) { s.State.Phase = running },
-		"delaying, and starting":       func(s *upgradeState) { s.State.Phase = delaying },
-		"pid -1":                       func(s *upgradeState) { s.State.Current.PID = -1 },
-		"pid 0":                        func(s *upgradeState) { s.State.Candidate.PID = 0 },
-		"pid 1":                        func(s *upgradeState) { s.State.Old[0].PID = 1 },
-		"the same pid twice":           func(s *upgradeState) { s.State.Old[0].PID = s.State.Current.PID },
-		"no old worker":                func(s *upgradeState) { s.State.Old[0] = nil },
-		"a dead old worker":            func(s *upgradeState) { s.State.Old[0].Dead = true },
-		"a dead current worker":        func(s *upgradeState) { s.State.Current.Dead = true },
-		"generation 0":                 func(s *upgradeState) { s.State.Old[0].Generation = 0 },
-		"a generation to come":         func(s *upgradeState) { s.State.Candidate.Generation++ },
-		"KILL before the beginning":    func(s *upgradeState) { s.State.Old[0].KillAt = -1 },
-		"a clock that was turned back": func(s *upgradeState) { s.Now = 0 },
-		"due before the beginning":     func(s *upgradeState) { s.State.Deadline = -1 },
-		"standard error as a socket":   func(s *upgradeState) { s.Sockets[0].FD = 2 },
-		"descriptor -1":                func(s *upgradeState) { s.Sockets[0].FD = -1 },
-		"a huge descriptor":            func(s *upgradeState) { s.Sockets[0].FD = 1 << 40 },
-		"the same descriptor twice":    func(s *upgradeState) { s.Sockets[0].FD = s.Sockets[1].FD },
-		"an inherited descriptor":      func(s *upgradeState) { s.Sockets[0].FD = s.Inherited[0] },
-		"inherited standard input":     func(s *upgradeState) { s.Inherited[0] = 0 },
-		"no socket":                    func(s *upgradeState) { s.Sockets[1] = nil },
-		"a wish for -2":                func(s *upgradeState) { s.Sockets[0].RequestedFD = -2 },
-		"a huge wish":                  func(s *upgradeState) { s.Sockets[0].RequestedFD = 1 << 40 },
-		"the pid file at 0":            func(s *upgradeState) { s.PIDFile = 0 },
-		"the log at 0":                 func(s *upgradeState) { s.Log.Pipe[0] = 0 },
-		"half a log":                   func(s *upgradeState) { s.Log.Pipe, s.Log.Output = [2]int{}, [2]int{} },
-		"log command -1":               func(s *upgradeState) { s.Log.PID = -1 },
-		"half a line":                  func(s *upgradeState) { s.Log.Unwritten = []byte("half") },
-		"a notify socket of nobody":    func(s *upgradeState) { s.Receivers[0].Worker = 1000 },
-		"a notify socket at 1":         func(s *upgradeState) { s.Receivers[0].Descriptor = 1 },
-		"no executable":                func(s *upgradeState) { s.Executable = "" },
-		"an executable to look for":    func(s *upgradeState) { s.Executable = "start_server" },
+		"running, and starting":            func(s *upgradeState) { s.State.Phase = running },
+		"delaying, and starting":           func(s *upgradeState) { s.State.Phase = delaying },
+		"pid -1":                           func(s *upgradeState) { s.State.Current.PID = -1 },
+		"pid 0":                            func(s *upgradeState) { s.State.Candidate.PID = 0 },
+		"pid 1":                            func(s *upgradeState) { s.State.Old[0].PID = 1 },
+		"the same pid twice":               func(s *upgradeState) { s.State.Old[0].PID = s.State.Current.PID },
+		"no old worker":                    func(s *upgradeState) { s.State.Old[0] = nil },
+		"a dead old worker":                func(s *upgradeState) { s.State.Old[0].Dead = true },
+		"a dead current worker":            func(s *upgradeState) { s.State.Current.Dead = true },
+		"generation 0":                     func(s *upgradeState) { s.State.Old[0].Generation = 0 },
+		"a generation to come":             func(s *upgradeState) { s.State.Candidate.Generation++ },
+		"KILL before the beginning":        func(s *upgradeState) { s.State.Old[0].KillAt = -1 },
+		"a clock that was turned back":     func(s *upgradeState) { s.Now = 0 },
+		"due before the beginning":         func(s *upgradeState) { s.State.Deadline = -1 },
+		"standard error as a socket":       func(s *upgradeState) { s.Sockets[0].FD = 2 },
+		"descriptor -1":                    func(s *upgradeState) { s.Sockets[0].FD = -1 },
+		"a huge descriptor":                func(s *upgradeState) { s.Sockets[0].FD = 1 << 40 },
+		"the same descriptor twice":        func(s *upgradeState) { s.Sockets[0].FD = s.Sockets[1].FD },
+		"an inherited descriptor":          func(s *upgradeState) { s.Sockets[0].FD = s.Inherited[0] },
+		"inherited standard input":         func(s *upgradeState) { s.Inherited[0] = 0 },
+		"no socket":                        func(s *upgradeState) { s.Sockets[1] = nil },
+		"requested -2":                     func(s *upgradeState) { s.Sockets[0].RequestedFD = -2 },
+		"a huge requested number":          func(s *upgradeState) { s.Sockets[0].RequestedFD = 1 << 40 },
+		"the pid file at 0":                func(s *upgradeState) { s.PIDFile = 0 },
+		"the log at 0":                     func(s *upgradeState) { s.Log.Pipe[0] = 0 },
+		"half a log":                       func(s *upgradeState) { s.Log.Pipe, s.Log.Output = [2]int{}, [2]int{} },
+		"log command -1":                   func(s *upgradeState) { s.Log.PID = -1 },
+		"half a line":                      func(s *upgradeState) { s.Log.Unwritten = []byte("half") },
+		"a notify socket without a worker": func(s *upgradeState) { s.Receivers[0].Worker = 1000 },
+		"a notify socket at 1":             func(s *upgradeState) { s.Receivers[0].Descriptor = 1 },
+		"no executable":                    func(s *upgradeState) { s.Executable = "" },
+		"a relative executable":            func(s *upgradeState) { s.Executable = "start_server" },
 	} {
 		s := example()
 		spoil(s)
@@ -198,12 +198,12 @@ func TestUpgradeStateRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := parseUpgradeState(text); err == nil {
-			t.Errorf("%s: not refused", name)
+			t.Errorf("%s: no error", name)
 		}
 	}
 }
 
-// TestUpgradeStateNotUTF8 has a name that JSON cannot hold.
+// TestUpgradeStateNotUTF8 checks that a name which JSON cannot represent is an error.
 func TestUpgradeStateNotUTF8(t *testing.T) {
 	fd, err := anonymousFile()
 	if err != nil {
@@ -244,18 +244,17 @@ func FuzzParseUpgradeState(f *testing.F) {
 		}
 		again, err := parseUpgradeState(first)
 		if err != nil {
-			t.Fatalf("%q was read, %q is not: %v", text, first, err)
+			t.Fatalf("%q was accepted, but %q is not: %v", text, first, err)
 		}
 		if second, err := json.Marshal(again); err != nil || !bytes.Equal(first, second) {
 			t.Fatalf("%q becomes %q, %v", first, second, err)
 		}
-		goOn(s)
+		runState(s)
 	})
 }
 
-// goOn lets a supervisor live on from there: whatever was let through, it does not panic, and
-// a stop ends it.
-func goOn(s *upgradeState) {
+// runState runs a supervisor from a state. It must not panic, and a stop must end it.
+func runState(s *upgradeState) {
 	w := &world{children: map[int]*child{}, random: rand.New(rand.NewPCG(0, 0)), pids: 1 << 30}
 	sup := newSupervisor(rules{interval: 1, killTimeout: 1, signalOnHUP: 1, signalOnTERM: 1}, w)
 	w.sup, sup.state = sup, s.State
@@ -292,18 +291,18 @@ func TestAnswer(t *testing.T) {
 		spoil  func(*upgradeState)
 		err    string
 	}{
-		"the same":           {config: same},
-		"what was not known": {config: changed(func(c *Config) { c.Backlog = 5 }), spoil: without("Backlog")},
-		"another option":     {config: changed(func(c *Config) { c.Interval++ }), err: "mean something else"},
-		"one port less":      {config: changed(func(c *Config) { c.Ports = nil }), err: "mean something else"},
-		"another interval":   {config: changed(func(c *Config) { *c.AutoRestartInterval++ }), err: "mean something else"},
-		"what is known no more": {config: same, err: "mean something else",
+		"the same":         {config: same},
+		"a new option":     {config: changed(func(c *Config) { c.Backlog = 5 }), spoil: without("Backlog")},
+		"another option":   {config: changed(func(c *Config) { c.Interval++ }), err: "mean something else"},
+		"one port less":    {config: changed(func(c *Config) { c.Ports = nil }), err: "mean something else"},
+		"another interval": {config: changed(func(c *Config) { *c.AutoRestartInterval++ }), err: "mean something else"},
+		"a removed option": {config: same, err: "mean something else",
 			spoil: func(s *upgradeState) { s.Config = append([]byte(`{"Gone":1,`), s.Config[1:]...) }},
-		"invalid":             {config: changed(func(c *Config) { c.Interval = -1 }), err: "--interval"},
-		"an unknown option":   {config: func([]string) (Config, error) { return Config{}, errors.New("unknown option") }, err: "unknown option"},
-		"the pid file is not": {config: same, spoil: func(s *upgradeState) { s.PIDFile = -1 }, err: "mean something else"},
-		"the log is not":      {config: same, spoil: func(s *upgradeState) { s.Log = logState{} }, err: "mean something else"},
-		"another version":     {config: same, spoil: func(s *upgradeState) { s.Version = 2 }, err: "version 2"},
+		"invalid":           {config: changed(func(c *Config) { c.Interval = -1 }), err: "--interval"},
+		"an unknown option": {config: func([]string) (Config, error) { return Config{}, errors.New("unknown option") }, err: "unknown option"},
+		"no pid file":       {config: same, spoil: func(s *upgradeState) { s.PIDFile = -1 }, err: "mean something else"},
+		"no log":            {config: same, spoil: func(s *upgradeState) { s.Log = logState{} }, err: "mean something else"},
+		"another version":   {config: same, spoil: func(s *upgradeState) { s.Version = 2 }, err: "version 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := example()
@@ -311,22 +310,22 @@ func TestAnswer(t *testing.T) {
 				test.spoil(s)
 			}
 			variableWith(t, s)
-			var words strings.Builder
-			err := AnswerUpgradeCheck(&words, test.config)
-			if test.err == "" && (err != nil || words.String() != answerPrefix+"1\n") || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
-				t.Errorf("Answer says %q, %v", words.String(), err)
+			var answer strings.Builder
+			err := AnswerUpgradeCheck(&answer, test.config)
+			if test.err == "" && (err != nil || answer.String() != answerPrefix+"1\n") || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
+				t.Errorf("answer %q, %v", answer.String(), err)
 			}
-			if test.err != "" && words.Len() > 0 {
-				t.Errorf("Answer says %q", words.String())
+			if test.err != "" && answer.Len() > 0 {
+				t.Errorf("answer %q", answer.String())
 			}
 		})
 	}
 	if err := AnswerUpgradeCheck(nil, nil); err != nil {
-		t.Errorf("nobody tries us out: %v", err)
+		t.Errorf("not a candidate: %v", err)
 	}
 }
 
-// without takes an option out of the state, as if the predecessor had not known it.
+// without removes an option from the state, as if the previous superdaemon did not have it.
 func without(option string) func(*upgradeState) {
 	return func(s *upgradeState) {
 		var fields map[string]json.RawMessage
@@ -336,13 +335,13 @@ func without(option string) func(*upgradeState) {
 	}
 }
 
-// TestProbeThatHangs tries a program that never answers.
+// TestProbeThatHangs checks a candidate that never answers.
 func TestProbeThatHangs(t *testing.T) {
 	var lines []string
 	u := &upgrader{
 		executable: filepath.Join(t.TempDir(), "start_server"),
 		save:       func() *upgradeState { return &upgradeState{} },
-		exec:       func(*probe) error { t.Error("it is executed"); return nil },
+		exec:       func(*probe) error { t.Error("the candidate is executed"); return nil },
 		log:        func(line string) { lines = append(lines, line) },
 	}
 	if err := os.WriteFile(u.executable, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o777); err != nil {
@@ -353,21 +352,21 @@ func TestProbeThatHangs(t *testing.T) {
 	}
 	p := u.probe
 	if wait := u.runPending(); wait <= 0 || wait > probeTimeout {
-		t.Errorf("to be called again in %v", wait)
+		t.Errorf("runPending = %v", wait)
 	}
 	p.deadline = time.Now()
 	u.runPending()
 	for deadline := time.Now().Add(20 * time.Second); p.pid != 0; {
 		if pid, status, ok := process.Reap(); ok && !u.onExit(pid, status) {
-			t.Errorf("%d is taken for a worker", pid)
+			t.Errorf("onExit does not handle process %d", pid)
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("it was not ended")
+			t.Fatal("the candidate was not killed")
 		}
 		time.Sleep(time.Millisecond)
 	}
 	if u.runPending() != 0 || u.probe != nil {
-		t.Error("it is not over")
+		t.Error("the upgrade is not over")
 	}
 	if len(lines) != 1 || !strings.Contains(lines[0], "does not answer within 10 secs") {
 		t.Errorf("the log: %q", lines)
