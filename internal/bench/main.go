@@ -64,7 +64,11 @@ func bench(run string, rounds int, idle time.Duration, svg, ours, reference stri
 	if err != nil {
 		return err
 	}
-	return measure(selected(run, idle), rounds, candidates, w, b.notes)
+	chosen := selected(run, idle)
+	if len(chosen) == 0 {
+		return fmt.Errorf("-run %q: no such figure", run)
+	}
+	return measure(chosen, rounds, candidates, w, b.notes)
 }
 
 func selected(run string, idle time.Duration) []figure {
