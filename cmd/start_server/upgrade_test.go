@@ -42,9 +42,16 @@ type counted struct{ lines, until int }
 
 func startService(t *testing.T, bin string, options ...string) *service {
 	t.Helper()
+	options = append([]string{"--ready-timeout=60"}, options...)
+	return startProgram(t, bin, options, filepath.Join(bin, "worker"), "--ready")
+}
+
+// startProgram returns when the program serves on app.sock.
+func startProgram(t *testing.T, bin string, options []string, program ...string) *service {
+	t.Helper()
 	s := &service{t: t, dir: t.TempDir(), ended: make(chan *os.ProcessState, 1), log: "\n", counted: map[string]counted{}}
-	options = append([]string{"--path=app.sock", "--status-file=status", "--ready-timeout=60"}, options...)
-	cmd := exec.Command(filepath.Join(bin, "start_server"), append(options, "--", filepath.Join(bin, "worker"), "--ready")...)
+	args := slices.Concat([]string{"--path=app.sock", "--status-file=status"}, options, []string{"--"}, program)
+	cmd := exec.Command(filepath.Join(bin, "start_server"), args...)
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 	output, err := os.Create(filepath.Join(s.dir, "log"))
