@@ -51,7 +51,7 @@ type environment struct {
 	report   func(line string)
 }
 
-func newEnvironment(c Config, environ []string) *environment {
+func newEnvironment(c Config, environ []string, report func(line string)) *environment {
 	base := map[string]string{}
 	for _, word := range environ {
 		if name, value, ok := strings.Cut(word, "="); ok && !slices.Contains(managerEnv, name) {
@@ -70,7 +70,7 @@ func newEnvironment(c Config, environ []string) *environment {
 	if c.KillOldDelay != nil {
 		base[killOldDelayVariable] = seconds(*c.KillOldDelay)
 	}
-	e := &environment{base: base, dir: base[envDirVariable]}
+	e := &environment{base: base, dir: base[envDirVariable], report: report}
 	if e.dir != "" {
 		e.reader = background.New(func() {}) // no need to wake the loop: every step reads again
 	}

@@ -22,7 +22,7 @@ func TestNewEnvironment(t *testing.T) {
 		"A=1", "B=x=y", "EMPTY=", "=odd", "no equals sign", "KILL_OLD_DELAY=7",
 		"NOTIFY_SOCKET=/run/n", "WATCHDOG_USEC=1", "WATCHDOG_PID=1", "LISTEN_FDS=1", "LISTEN_PID=1", "LISTEN_FDNAMES=x", "LISTEN_PIDFDID=1",
 	}
-	e := newEnvironment(c, given)
+	e := newEnvironment(c, given, nil)
 	want := map[string]string{
 		"A": "1", "B": "x=y", "EMPTY": "", "": "odd",
 		"ENVDIR": "/env", "ENABLE_AUTO_RESTART": "1", "AUTO_RESTART_INTERVAL": "90", "KILL_OLD_DELAY": "0",
@@ -30,7 +30,7 @@ func TestNewEnvironment(t *testing.T) {
 	if diff := cmp.Diff(want, e.base); diff != "" || e.dir != "/env" {
 		t.Errorf("envdir %q (-want +got):\n%s", e.dir, diff)
 	}
-	if e := newEnvironment(NewConfig("x"), []string{"ENVDIR=/there"}); e.dir != "/there" {
+	if e := newEnvironment(NewConfig("x"), []string{"ENVDIR=/there"}, nil); e.dir != "/there" {
 		t.Errorf("envdir %q", e.dir)
 	}
 }
@@ -42,7 +42,7 @@ func TestLogin(t *testing.T) {
 	c := NewConfig("x")
 	c.EnvDir = t.TempDir()
 	given := []string{"A=1", "HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/bash"}
-	e := newEnvironment(c, given)
+	e := newEnvironment(c, given, nil)
 	login := func(user *account.User) []string {
 		vars, overrides, _ := e.forWorker(user, false)
 		return slices.DeleteFunc(encode(vars, overrides), func(word string) bool { return strings.HasPrefix(word, "ENVDIR=") })
@@ -88,7 +88,7 @@ func TestSettings(t *testing.T) {
 		"too great": {[]string{"KILL_OLD_DELAY=2147483648", "ENABLE_AUTO_RESTART=1"}, settings{true, 360 * time.Second, 5 * time.Second},
 			[]string{`"2147483648"`, "using 5"}},
 	} {
-		got, err := newEnvironment(NewConfig("x"), test.vars).readSettings()
+		got, err := newEnvironment(NewConfig("x"), test.vars, nil).readSettings()
 		if got != test.want || (err == nil) != (test.wrong == nil) {
 			t.Errorf("%s: %+v, want %+v (%v)", name, got, test.want, err)
 		}
@@ -109,7 +109,7 @@ func TestSettingsOfEnvDir(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	e := newEnvironment(NewConfig("x"), []string{"ENVDIR=" + dir, "KILL_OLD_DELAY=2", "A=own", "B=own"})
+	e := newEnvironment(NewConfig("x"), []string{"ENVDIR=" + dir, "KILL_OLD_DELAY=2", "A=own", "B=own"}, nil)
 	write("KILL_OLD_DELAY", "4\n")
 	write("A", "envdir\n")
 	if s, err := e.readSettings(); s.killOldDelay != 4*time.Second || err != nil {

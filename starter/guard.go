@@ -100,10 +100,10 @@ func finish(c Config, u *upgradeState, processes []orphan.Process) error {
 	d.loop.epoch = time.Now().Add(-u.Now)
 	known := map[int]bool{}
 	for _, p := range processes {
-		d.adopted.add(p)
+		d.workers.adopted.add(p)
 		known[p.PID] = true
 	}
-	d.status.resume(u, statusfile.Encode(d.loop.startedWorkers()))
+	d.status.plain.resume(u, statusfile.Encode(d.loop.startedWorkers()))
 	d.loop.first = func() {
 		for _, w := range u.State.all() {
 			if !known[w.PID] {

@@ -111,7 +111,7 @@ func (d *superdaemon) catchRest(done chan<- struct{}) {
 // open opens the log, the pid file and the sockets. If it fails, nothing was started, and the error
 // is reported on the standard error that the process inherited.
 func (d *superdaemon) open(ctx context.Context, detached bool) (err error) {
-	if d.log, err = openLog(d.config.LogFile, encode(d.environment.base, nil), detached, d.loop.wakeUp); err != nil {
+	if d.log, err = openLog(d.config.LogFile, encode(d.workers.environment.base, nil), detached, d.loop.wakeUp); err != nil {
 		return err
 	}
 	d.log.prefix = d.config.LogPrefix
@@ -139,15 +139,15 @@ func (d *superdaemon) open(ctx context.Context, detached bool) (err error) {
 func (d *superdaemon) adopt() {
 	var old []*worker
 	for _, w := range d.sockets.leftWorkers(d.logLine) {
-		d.adopted.add(w.Process)
+		d.workers.adopted.add(w.Process)
 		old = append(old, &worker{PID: w.PID, Generation: max(w.Generation, 1), StopSent: w.StopSent})
 		d.logLine(msgAdopted(w.PID, w.Generation))
 	}
-	if left := d.status.others(old); len(left) > 0 {
+	if left := d.status.plain.others(old); len(left) > 0 {
 		d.logLine(msgLeft(left))
 	}
 	if len(old) == 0 {
-		d.status.removeStale()
+		d.status.plain.removeStale()
 		return
 	}
 	d.loop.adopt(old)
@@ -168,8 +168,10 @@ func (c Config) rules() rules {
 		stopDelay:    c.StopDelay,
 		signalOnHUP:  onHUP,
 		signalOnTERM: onTERM,
-		sockets:      len(c.Ports)+len(c.Paths) > 0,
-		dir:          c.Dir != "",
-		oneWord:      len(c.Program) == 1 && strings.ContainsRune(c.Program[0], ' '),
+		hints: hints{
+			sockets: len(c.Ports)+len(c.Paths) > 0,
+			dir:     c.Dir != "",
+			oneWord: len(c.Program) == 1 && strings.ContainsRune(c.Program[0], ' '),
+		},
 	}
 }

@@ -322,7 +322,7 @@ func randomRules(r *rand.Rand) rules {
 		maxAttempts:  []int{0, 1, 2, 3}[r.IntN(4)],
 		signalOnHUP:  []syscall.Signal{syscall.SIGTERM, syscall.SIGUSR1}[r.IntN(2)],
 		signalOnTERM: syscall.SIGTERM,
-		sockets:      r.IntN(2) == 0,
+		hints:        hints{sockets: r.IntN(2) == 0},
 	}
 }
 

@@ -15,8 +15,11 @@ import (
 // retryStatus is the time between attempts to write the status file.
 const retryStatus = time.Second
 
-// status keeps a status file up to date, that of Server::Starter or the one in JSON. It writes it
-// in the background, since a file system may hang, and tries again if that fails.
+// statusFiles are the status files: that of Server::Starter, and the one in JSON.
+type statusFiles struct{ plain, json *status }
+
+// status keeps a status file up to date. It writes it in the background, since a file system may
+// hang, and tries again if that fails.
 type status struct {
 	path    string // "" for none
 	report  func(line string)

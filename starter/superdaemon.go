@@ -15,33 +15,29 @@ import (
 
 // superdaemon connects the supervisor with the parts that act for it. It makes no decisions.
 type superdaemon struct {
-	config      Config
-	environment *environment
-	log         *log
-	pidFile     *pidfile.File
-	sockets     *sockets
-	workers     *workers
-	adopted     *adopted
-	status      *status
-	statusJSON  *status
-	notifier    *notifier
-	upgrade     *upgrader
-	events      *eventQueue
-	loop        *loop
+	config   Config
+	log      *log
+	pidFile  *pidfile.File
+	sockets  *sockets
+	workers  *workers
+	status   statusFiles
+	notifier *notifier
+	upgrade  *upgrader
+	events   *eventQueue
+	loop     *loop
 }
 
 // newSuperdaemon returns a superdaemon that has opened nothing yet.
 func newSuperdaemon(c Config) *superdaemon {
-	d := &superdaemon{config: c, environment: newEnvironment(c, os.Environ())}
-	d.environment.report = d.logLine
-	d.events = newEventQueue(c.OnEvent)
+	d := &superdaemon{config: c, events: newEventQueue(c.OnEvent)}
 	d.loop = newLoop(newSupervisor(c.rules(), d), d, signals.Catch())
 	d.sockets = newSockets(c, process.Inherited())
-	d.workers = newWorkers(c, d.environment, d.sockets, d.loop.notices)
 	d.sockets.kept = newFDStore(os.Getenv, d.logLine)
-	d.adopted = newAdopted(d.loop.wakeUp)
-	d.status = newStatus(c.StatusFile, d.loop.wakeUp, d.logLine)
-	d.statusJSON = newStatus(c.StatusJSON, d.loop.wakeUp, d.logLine)
+	d.workers = newWorkers(c, newEnvironment(c, os.Environ(), d.logLine), d.sockets, d.loop)
+	d.status = statusFiles{
+		plain: newStatus(c.StatusFile, d.loop.wakeUp, d.logLine),
+		json:  newStatus(c.StatusJSON, d.loop.wakeUp, d.logLine),
+	}
 	d.notifier = newNotifier(d.logLine)
 	d.upgrade = &upgrader{executable: process.Executable(), save: d.saveState, exec: d.exec, log: d.logLine}
 	return d
@@ -58,7 +54,7 @@ func (d *superdaemon) runPending() time.Duration {
 		d.upgrade.cancel()
 	}
 	var waits []time.Duration
-	for _, p := range []pending{d.log, d.notifier, d.environment, d.upgrade, d.status, d.statusJSON} {
+	for _, p := range []pending{d.log, d.notifier, d.workers.environment, d.upgrade, d.status.plain, d.status.json} {
 		if wait := p.runPending(); wait > 0 {
 			waits = append(waits, wait)
 		}
@@ -76,7 +72,7 @@ func (d *superdaemon) reap() (pid, status int, ok bool) {
 		pid, status, ok = process.Reap()
 		if !ok {
 			status = statusUnknown
-			pid, ok = d.adopted.reap()
+			pid, ok = d.workers.adopted.reap()
 		} else if d.log.onExit(pid) || d.upgrade.onExit(pid, status) {
 			continue
 		}
@@ -87,7 +83,7 @@ func (d *superdaemon) reap() (pid, status int, ok bool) {
 	}
 }
 
-func (d *superdaemon) currentSettings() settings { return d.environment.current() }
+func (d *superdaemon) currentSettings() settings { return d.workers.environment.current() }
 
 func (d *superdaemon) start(generation int) (int, error) {
 	d.sockets.mend(d.logLine)
@@ -95,26 +91,23 @@ func (d *superdaemon) start(generation int) (int, error) {
 }
 
 func (d *superdaemon) signal(pid int, sig syscall.Signal) {
-	if err := d.adopted.signal(pid, sig); err != nil {
+	if err := d.workers.adopted.signal(pid, sig); err != nil {
 		d.logLine(fmt.Sprintf("failed to send %s to %d: %v", process.SignalName(sig), pid, err))
 	}
 }
 
 func (d *superdaemon) executed(pid int) bool { return !process.IsTrampoline(pid) }
 
-func (d *superdaemon) forget(pid int) {
-	d.workers.forget(pid)
-	d.adopted.forget(pid)
-}
+func (d *superdaemon) forget(pid int) { d.workers.forget(pid) }
 
 func (d *superdaemon) writeStatus(workers []statusfile.Worker) {
-	d.status.write(statusfile.Encode(workers))
+	d.status.plain.write(statusfile.Encode(workers))
 }
 
 // stepDone writes the JSON status if the step has changed it.
 func (d *superdaemon) stepDone() {
 	if d.config.StatusJSON != "" && d.loop.Phase != stopped {
-		d.statusJSON.write(d.loop.report(os.Getpid(), d.config.Version).Encode())
+		d.status.json.write(d.loop.report(os.Getpid(), d.config.Version).Encode())
 	}
 }
 
@@ -132,8 +125,8 @@ func (d *superdaemon) emit(e Event) { d.events.add(e) }
 // its lock waits until everything else is done.
 func (d *superdaemon) close() {
 	d.sockets.close()
-	d.status.close()
-	d.statusJSON.close()
+	d.status.plain.close()
+	d.status.json.close()
 	d.workers.close()
 	d.upgrade.cancel()
 	if d.log != nil {

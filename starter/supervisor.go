@@ -53,9 +53,14 @@ type rules struct {
 	maxAttempts  int           // failed attempts until a restart, or the first start, is given up; 0: never
 	signalOnHUP  syscall.Signal
 	signalOnTERM syscall.Signal
-	sockets      bool // there are sockets for the worker
-	dir          bool // the worker runs in a directory that may be missing
-	oneWord      bool // the program and its arguments look like one word
+	hints        hints
+}
+
+// hints decides which hints for new users apply.
+type hints struct {
+	sockets bool // there are sockets for the worker
+	dir     bool // the worker runs in a directory that may be missing
+	oneWord bool // the program and its arguments look like one word
 }
 
 // settings are the present values of options that the environment and the envdir can change.
@@ -397,11 +402,11 @@ func (s *supervisor) hint(c *worker) {
 	case c.Status == 0:
 		s.out.logLine(msgHintForeground)
 	case c.Status == process.StatusNotExecuted:
-		if s.rules.oneWord {
+		if s.rules.hints.oneWord {
 			s.out.logLine(msgHintOneWord)
 		}
-	case s.rules.dir && process.MayBeDirectory(c.Status): // reported already
-	case s.rules.sockets:
+	case s.rules.hints.dir && process.MayBeDirectory(c.Status): // reported already
+	case s.rules.hints.sockets:
 		s.out.logLine(msgHintSockets)
 	}
 }

@@ -315,8 +315,7 @@ func (d *superdaemon) saveState() *upgradeState {
 	}
 	d.sockets.save(u)
 	d.workers.save(u)
-	d.adopted.save(u)
-	d.status.save(u)
+	d.status.plain.save(u)
 	d.notifier.save(u)
 	d.log.save(u)
 	return u
@@ -325,7 +324,7 @@ func (d *superdaemon) saveState() *upgradeState {
 // resume continues from the state of the previous superdaemon, whose files and sockets are open.
 func (d *superdaemon) resume(u *upgradeState) {
 	keepOpen(u.descriptors(), false)
-	d.log = resumeLog(d.config.LogFile, encode(d.environment.base, nil), u.Log, d.loop.wakeUp)
+	d.log = resumeLog(d.config.LogFile, encode(d.workers.environment.base, nil), u.Log, d.loop.wakeUp)
 	d.log.prefix = d.config.LogPrefix
 	if u.PIDFile >= 0 {
 		d.pidFile = pidfile.Adopt(d.config.PIDFile, u.PIDFile)
@@ -338,8 +337,7 @@ func (d *superdaemon) resume(u *upgradeState) {
 	d.upgrade.executable = u.Executable
 	d.sockets.resume(u)
 	d.workers.resume(u)
-	d.adopted.resume(u)
-	d.status.resume(u, statusfile.Encode(d.loop.startedWorkers()))
+	d.status.plain.resume(u, statusfile.Encode(d.loop.startedWorkers()))
 	d.notifier.resume(u)
 	d.emit(Upgraded{})
 	d.logLine(msgUpgraded(os.Getpid(), u.State.Generation))

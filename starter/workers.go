@@ -24,6 +24,7 @@ type workers struct {
 	environment *environment
 	sockets     *sockets
 	files       process.FileCheck
+	adopted     *adopted
 
 	receivers map[int]*sdnotify.Receiver // by the pid of the worker
 	notices   chan notice
@@ -31,11 +32,12 @@ type workers struct {
 	receiving sync.WaitGroup
 }
 
-func newWorkers(c Config, e *environment, s *sockets, notices chan notice) *workers {
+func newWorkers(c Config, e *environment, s *sockets, l *loop) *workers {
 	return &workers{
 		config: c, environment: e, sockets: s,
+		adopted:   newAdopted(l.wakeUp),
 		receivers: map[int]*sdnotify.Receiver{},
-		notices:   notices,
+		notices:   l.notices,
 		done:      make(chan struct{}),
 	}
 }
@@ -108,8 +110,9 @@ func (w *workers) receive(pid int, receiver *sdnotify.Receiver) {
 	}()
 }
 
-// forget closes the notify socket of a worker that is gone.
+// forget closes the notify socket and the pidfd of a worker that is gone.
 func (w *workers) forget(pid int) {
+	w.adopted.forget(pid)
 	if receiver := w.receivers[pid]; receiver != nil {
 		_ = receiver.Close()
 		delete(w.receivers, pid)
@@ -145,12 +148,14 @@ func (w *workers) unpause() {
 func (w *workers) close() { close(w.done) }
 
 func (w *workers) save(u *upgradeState) {
+	w.adopted.save(u)
 	for pid, r := range w.receivers {
 		u.Receivers = append(u.Receivers, receiverState{Worker: pid, Descriptor: r.Descriptor(), Address: r.Address()})
 	}
 }
 
 func (w *workers) resume(u *upgradeState) {
+	w.adopted.resume(u)
 	for _, r := range u.Receivers {
 		w.receive(r.Worker, sdnotify.Adopt(r.Descriptor, r.Address))
 	}
