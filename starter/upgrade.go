@@ -308,7 +308,7 @@ func (d *superdaemon) saveState() *upgradeState {
 		Executable: d.upgrade.executable,
 		State:      d.loop.state,
 		Now:        time.Since(d.loop.epoch),
-		PIDFile:    -1,
+		partStates: partStates{PIDFile: -1},
 	}
 	if d.pidFile != nil {
 		u.PIDFile = d.pidFile.Descriptor()

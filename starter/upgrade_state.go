@@ -38,6 +38,12 @@ type upgradeState struct {
 	Signals []syscall.Signal `json:"signals"` // received and not acted on yet
 	Notices []notice         `json:"notices"` // likewise
 
+	partStates
+	guardInfo
+}
+
+// partStates holds what the save methods of the parts of a superdaemon write.
+type partStates struct {
 	Sockets       []*socket.Socket `json:"sockets"`
 	Inherited     []int            `json:"inherited"`
 	StatusWritten bool             `json:"status_written"`
@@ -47,8 +53,12 @@ type upgradeState struct {
 	Log           logState         `json:"log"`
 	Receivers     []receiverState  `json:"receivers"`
 	Adopted       []adoptedState   `json:"adopted"`
-	Guarded       bool             `json:"guarded"`    // the candidate has to become the guard
-	GuardPipe     int              `json:"guard_pipe"` // descriptor, 0 for none
+}
+
+// guardInfo describes the guard of the upgrade.
+type guardInfo struct {
+	Guarded   bool `json:"guarded"`    // the candidate has to become the guard
+	GuardPipe int  `json:"guard_pipe"` // descriptor, 0 for none
 }
 
 // logState is the part of the log that crosses an upgrade.

@@ -47,17 +47,19 @@ func example() *upgradeState {
 		Now:     42500 * time.Millisecond,
 		Signals: []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1},
 		Notices: []notice{{PID: 105, Message: sdnotify.Message{Ready: true, Status: "serving", HasStatus: true, Extend: time.Second}}},
-		Sockets: []*socket.Socket{
-			{Key: "80", FD: 10, RequestedFD: 5, Name: "80"},
-			{Key: "/run/app.sock", FD: 11, RequestedFD: -1, Name: "_run_app.sock", Path: "/run/app.sock", Device: 1 << 40, Inode: 1<<63 + 1},
+		partStates: partStates{
+			Sockets: []*socket.Socket{
+				{Key: "80", FD: 10, RequestedFD: 5, Name: "80"},
+				{Key: "/run/app.sock", FD: 11, RequestedFD: -1, Name: "_run_app.sock", Path: "/run/app.sock", Device: 1 << 40, Inode: 1<<63 + 1},
+			},
+			Inherited:     []int{3, 8},
+			StatusWritten: true,
+			StatusPending: true,
+			Unsent:        []string{"READY=1"},
+			PIDFile:       12,
+			Log:           logState{Pipe: [2]int{13, 14}, Output: [2]int{15, 16}, PID: 103, Unwritten: []byte("\xff\n"), Dropped: 2},
+			Receivers:     []receiverState{{Worker: 105, Descriptor: 17, Address: "@start_server/100/5/SECRET"}},
 		},
-		Inherited:     []int{3, 8},
-		StatusWritten: true,
-		StatusPending: true,
-		Unsent:        []string{"READY=1"},
-		PIDFile:       12,
-		Log:           logState{Pipe: [2]int{13, 14}, Output: [2]int{15, 16}, PID: 103, Unwritten: []byte("\xff\n"), Dropped: 2},
-		Receivers:     []receiverState{{Worker: 105, Descriptor: 17, Address: "@start_server/100/5/SECRET"}},
 	}
 }
 
@@ -68,7 +70,7 @@ func TestUpgradeState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(s, got); diff != "" {
+	if diff := cmp.Diff(s, got, cmp.AllowUnexported(upgradeState{})); diff != "" {
 		t.Errorf("state (-written +read):\n%s", diff)
 	}
 }
@@ -134,7 +136,7 @@ func TestUpgradeStateOfFirstRelease(t *testing.T) {
 		t.Errorf("not compatible with its options:\n%s", config.Bytes())
 	}
 	got.Config, want.Config = nil, nil
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(upgradeState{})); diff != "" {
 		t.Errorf("state (-want +got):\n%s", diff)
 	}
 }
