@@ -9,7 +9,8 @@ import (
 	"github.com/start-server/start-server/starter"
 )
 
-// A program that embeds the superdaemon counts how often its server crashes, and gives up after two crashes.
+// A program that embeds the superdaemon counts how often its server crashes, and gives up after two
+// crashes.
 func Example_countCrashes() {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()

@@ -16,8 +16,8 @@ import (
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-// fakeRuntime is a runtime with fake processes, in the virtual time of synctest. It records log lines
-// with the second in which they were written.
+// fakeRuntime is a runtime with fake processes, in the virtual time of synctest. It records log
+// lines with the second in which they were written.
 type fakeRuntime struct {
 	t        *testing.T
 	loop     *loop
@@ -162,8 +162,8 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// TestNotExecutedYet: on a machine so busy that the program is not executed when the interval is
-// over, the worker has not started: the program may not exist.
+// TestNotExecutedYet checks that on a machine so busy that the program is not executed when the
+// interval is over, the worker has not started: the program may not exist.
 func TestNotExecutedYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newFakeRuntime(t, rules{interval: time.Second})

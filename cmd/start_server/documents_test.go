@@ -47,7 +47,8 @@ func TestReadmeDeploy(t *testing.T) {
 	}
 }
 
-// TestReadmeFigures checks that the README's figures are those of the documents that it takes them from.
+// TestReadmeFigures checks that the README's figures are those of the documents that it takes them
+// from.
 func TestReadmeFigures(t *testing.T) {
 	_, table, ok := strings.Cut(read(t, "../../README.md"), "\n## Figures\n")
 	if !ok {

@@ -15,7 +15,8 @@ import (
 	"github.com/start-server/start-server/internal/scripttest"
 )
 
-// TestStopFirstUnderLoad restarts a server that locks a file, ten times. Every request is sent once, and answered.
+// TestStopFirstUnderLoad restarts a server that locks a file, ten times. Every request is sent
+// once, and answered.
 func TestStopFirstUnderLoad(t *testing.T) {
 	if _, err := exec.LookPath("flock"); err != nil {
 		t.Skip(err)

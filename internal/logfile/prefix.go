@@ -2,8 +2,8 @@ package logfile
 
 import "time"
 
-// AppendPrefix appends what a line of the superdaemon begins with: the time, as in RFC 3339, and a text.
-// Without a text it is nothing.
+// AppendPrefix appends the prefix of a line of the superdaemon: the time in the form of RFC 3339,
+// and the text. If the text is "", it appends nothing.
 func AppendPrefix(line []byte, text string) []byte {
 	if text == "" {
 		return line

@@ -246,8 +246,9 @@ func isSocket(fd int, inode uint64, a Address) bool {
 	return ok && a.Path != "" && path.Base(file.Name) == path.Base(a.Path)
 }
 
-// checkOwner refuses a socket that another user has created, unless it is root: any process can bind an address first and
-// give itself the environment of a worker. It would keep its descriptor, and accept connections beside the new workers.
+// checkOwner returns an error if a user other than this one and root has created the socket: any
+// process can bind an address first and give itself the environment of a worker. It would keep its
+// descriptor, and accept connections beside the new workers.
 func checkOwner(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -333,7 +334,8 @@ func (all snapshot) adoptedByInit(p *process) bool {
 	return parent == nil || (parent.pid == 1 || all.isAncestor(parent.pid)) && !parent.isSuperdaemon()
 }
 
-// hasSuperdaemon reports whether a superdaemon holds a socket of the process. It may have adopted it.
+// hasSuperdaemon reports whether a superdaemon, which may have adopted the process, holds one of
+// its sockets.
 func (all snapshot) hasSuperdaemon(p *process) bool {
 	for _, other := range all {
 		for inode := range p.sockets {

@@ -29,8 +29,8 @@ func startTrampoline(spec Spec) (int, error) {
 	return pid, forkError(err)
 }
 
-// IsTrampoline reports whether a child has not executed its program yet. It reports false if /proc does
-// not show that. It reads what does not need the memory of the child, which may hang.
+// IsTrampoline reports whether a child has not executed its program yet. It reports false if /proc
+// does not show that. It reads what does not need the memory of the child, which may hang.
 func IsTrampoline(pid int) bool {
 	name, err1 := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	file, err2 := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))

@@ -19,8 +19,8 @@ type sigaction struct {
 
 const sigIgn = 1
 
-// AwaitDelivery waits until every signal sent earlier has been received: IgnoreAll would lose one that
-// is still pending.
+// AwaitDelivery waits until every signal sent earlier has been received: IgnoreAll would lose one
+// that is still pending.
 func AwaitDelivery() {
 	for range 1000 {
 		if !pending() {

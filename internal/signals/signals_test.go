@@ -72,8 +72,8 @@ func TestManySignals(t *testing.T) {
 	c.Drain()
 }
 
-// TestRelease: other functions get the signals before and after, and what was received is not acted
-// on.
+// TestRelease checks that other channels receive the signals before and after Release, and that it
+// drops pending signals.
 func TestRelease(t *testing.T) {
 	own := make(chan os.Signal, 10)
 	signal.Notify(own, syscall.SIGHUP)

@@ -27,10 +27,11 @@ func override(t *testing.T, unit, command string) {
 	})
 }
 
-// killMain kills the main process of a unit, and waits until systemd has started another one, and a worker of it serves alone.
+// killMain kills the main process of a unit, and waits until systemd has started another one and
+// only one worker of it is left.
 func killMain(t *testing.T, unit string) {
 	t.Helper()
-	booted.run(t, "systemctl", "reset-failed", unit) // as if that did not happen so often
+	booted.run(t, "systemctl", "reset-failed", unit) // resets the limit of restarts
 	old := property(t, unit, "MainPID")
 	booted.run(t, "systemctl", "kill", "--kill-whom=main", "--signal=KILL", unit)
 	eventually(t, "another main process", func() bool {
@@ -40,8 +41,8 @@ func killMain(t *testing.T, unit string) {
 	eventually(t, "one worker", func() bool { return len(processes()) == 2 })
 }
 
-// TestKilledUnderLoad: with KillMode=process the workers survive the superdaemon, and the next one takes over from them, with other
-// options as well.
+// TestKilledUnderLoad checks that with KillMode=process the workers survive the superdaemon, and
+// that the next one takes over from them, even with other options.
 func TestKilledUnderLoad(t *testing.T) {
 	start(t, "survivor.service")
 	end := underLoad(t, app)
@@ -54,7 +55,7 @@ func TestKilledUnderLoad(t *testing.T) {
 	}
 	end()
 	if _, err := os.Stat(booted.path("/run/more.sock")); err != nil {
-		t.Error("the new options are not in force: ", err)
+		t.Error("the new options have no effect: ", err)
 	}
 }
 
@@ -78,8 +79,8 @@ func TestFromPerl(t *testing.T) {
 	end()
 }
 
-// installPerl puts Server::Starter into the container, as far as it is not in Debian's perl-base: what prints the usage, and the one
-// module that is compiled, are replaced by something short.
+// installPerl copies Server::Starter and the modules that it needs into the container. It replaces
+// Pod::Usage, and Proc::Wait3, which is compiled, with short versions.
 func installPerl(t *testing.T) {
 	t.Helper()
 	copyIn := func(from, to string) {
@@ -111,10 +112,11 @@ func installPerl(t *testing.T) {
 	}
 }
 
-// TestDescriptorStore: systemd keeps the sockets while start_server is down, and clients wait.
+// TestDescriptorStore checks that systemd keeps the sockets while start_server is stopped, and that
+// clients wait.
 func TestDescriptorStore(t *testing.T) {
 	const unit = "stored.service"
-	booted.run(t, "systemctl", "enable", unit) // the store of a unit that nothing refers to goes when the unit is stopped
+	booted.run(t, "systemctl", "enable", unit) // systemd drops the store of a stopped unit that is not enabled
 	t.Cleanup(func() { booted.try("systemctl", "disable", unit) })
 	start(t, unit)
 	stored := func(want string) {
@@ -136,7 +138,7 @@ func TestDescriptorStore(t *testing.T) {
 	get(t, app)
 	stored("2")
 
-	// Stopped, and a client is already there.
+	// A client connects while start_server is stopped.
 	booted.run(t, "systemctl", "stop", unit)
 	stored("2")
 	client := requester("CONFORMANCE_REQUEST=" + app)
@@ -155,10 +157,10 @@ func TestDescriptorStore(t *testing.T) {
 	}
 	stored("2")
 	if now := file(); now != before {
-		t.Errorf("the socket file was made at %s, it is from %s now", before, now)
+		t.Errorf("the socket file was made at %s, now %s", before, now)
 	}
 
-	// What is no longer asked for is removed.
+	// A socket without an option is removed.
 	override(t, unit, "/usr/local/bin/start_server --port=8080 --ready-timeout=60 -- /usr/local/bin/app")
 	booted.run(t, "systemctl", "restart", unit)
 	get(t, app)
