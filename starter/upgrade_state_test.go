@@ -39,17 +39,23 @@ func example() *upgradeState {
 		Executable: "/usr/bin/start_server",
 		State: state{
 			Phase: starting, Generation: 7, RestartPending: true, Restarting: true, ReadySent: true,
-			Candidate:   &worker{PID: 107, Generation: 7, Dead: true, Status: 256},
+			Candidate:   &worker{PID: 107, Generation: 7, Dead: true, Status: 256, Since: time.Date(2026, 11, 21, 12, 0, 42, 0, time.UTC)},
 			Current:     &worker{PID: 105, Generation: 5, Started: true, StatusText: "serving"},
 			Old:         []*worker{{PID: 104, Generation: 4, Started: true, StopSent: true, KillAt: 70 * time.Second}},
 			LastStartAt: 42 * time.Second, StartedAt: 40 * time.Second, Deadline: 43 * time.Second,
+			Restart: restart{
+				Number: 2, Result: inProgress, Attempts: 3, Generation: 7, Reason: "exit status 1",
+				BeganAt: 41 * time.Second, EndedAt: 42 * time.Second,
+			},
+			FirstStep: time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC),
+			StopAt:    80 * time.Second, StopSignal: syscall.SIGTERM,
 		},
 		Now:     42500 * time.Millisecond,
 		Signals: []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1},
-		Notices: []notice{{PID: 105, Message: sdnotify.Message{Ready: true, Status: "serving", HasStatus: true, Extend: time.Second}}},
+		Notices: []notice{{PID: 105, Message: sdnotify.Message{Ready: true, Stopping: true, Status: "serving", HasStatus: true, Extend: time.Second}}},
 		partStates: partStates{
 			Sockets: []*socket.Socket{
-				{Key: "80", FD: 10, RequestedFD: 5, Name: "80"},
+				{Key: "80", FD: 10, RequestedFD: 5, Name: "80", Listening: true, Given: true, Stored: true},
 				{Key: "/run/app.sock", FD: 11, RequestedFD: -1, Name: "_run_app.sock", Path: "/run/app.sock", Device: 1 << 40, Inode: 1<<63 + 1},
 			},
 			Inherited:     []int{3, 8},
@@ -59,7 +65,51 @@ func example() *upgradeState {
 			PIDFile:       12,
 			Log:           logState{Pipe: [2]int{13, 14}, Output: [2]int{15, 16}, PID: 103, Unwritten: []byte("\xff\n"), Dropped: 2},
 			Receivers:     []receiverState{{Worker: 105, Descriptor: 17, Address: "@start_server/100/5/SECRET"}},
+			Adopted:       []adoptedState{{Worker: 104, Descriptor: 18}},
 		},
+		guardInfo: guardInfo{Guarded: true, GuardPipe: 19},
+	}
+}
+
+// TestExampleHasEverything checks that the golden file has a value for each field: one that is missing
+// there may be renamed by accident.
+func TestExampleHasEverything(t *testing.T) {
+	t.Parallel()
+	var tree any
+	text, err := json.Marshal(example())
+	if err == nil {
+		err = json.Unmarshal(text, &tree)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := map[string]bool{}
+	noteValues(has, "", tree)
+	for name, ok := range has {
+		if !ok && !strings.HasPrefix(name, ".config.") && name != ".state.phase" { // 0 is a phase
+			t.Errorf("%s has no value", name)
+		}
+	}
+}
+
+// noteValues notes for each field whether it has a value other than zero. Workers are of one kind,
+// wherever they are.
+func noteValues(has map[string]bool, name string, value any) {
+	switch value := value.(type) {
+	case map[string]any:
+		for key, v := range value {
+			noteValues(has, name+"."+key, v)
+		}
+	case []any:
+		for _, v := range value {
+			noteValues(has, name, v)
+		}
+		has[name] = has[name] || len(value) > 0
+	default:
+		for _, worker := range []string{".candidate", ".current", ".old"} {
+			name = strings.Replace(name, ".state"+worker, ".state.worker", 1)
+		}
+		has[name] = has[name] || value != nil && value != 0.0 && value != "" && value != false && value != "0001-01-01T00:00:00Z"
 	}
 }
 
@@ -308,6 +358,7 @@ func TestAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := example()
+			s.Guarded = false // there is no upgrade to guard
 			if test.spoil != nil {
 				test.spoil(s)
 			}
