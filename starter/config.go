@@ -47,18 +47,18 @@ type Config struct {
 	AutoRestartInterval *time.Duration // nil: $AUTO_RESTART_INTERVAL, or 360 s
 	KillOldDelay        *time.Duration // nil: $KILL_OLD_DELAY, or 5 s with auto restart, else 0
 
-	PIDFile    string // "": none, as for the next four
+	PIDFile    string // "": none, as for the next three
 	StatusFile string
 	StatusJSON string
 	LogFile    string // a file, or "| command"
-	LogPrefix  string // begin each line of the superdaemon itself with the time and this text
+	LogPrefix  string // begin each line of the superdaemon itself with the time and this text; "": neither
 	Daemonize  bool   // requires LogFile
 
 	SocketActivation bool // pass the sockets by sd_listen_fds(3) as well
 
-	// The fields below are for programs that embed this package. They are not options.
-
-	Version string `json:"-"` // of the program, for StatusJSON
+	// Version is the version of the program that embeds this package, for StatusJSON. It and the
+	// fields below are not options.
+	Version string `json:"-"`
 
 	// OnEvent is called with each event, in order, from one goroutine. It does not delay the
 	// superdaemon: meanwhile events wait in a queue without a limit. Run returns after the last
