@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	proc "github.com/start-server/start-server/internal/process"
 )
 
 // A process that was killed takes a moment to end, and one that was just started takes a moment to
 // execute its program.
 const (
-	settleTime  = 2 * time.Second // to wait for such processes
+	settleTime  = 10 * time.Second // to wait for such processes
 	settlePause = 10 * time.Millisecond
 	youth       = time.Second // the age below which a process may not have executed its program yet
 )
@@ -125,7 +127,7 @@ func (f *Finder) holders(all snapshot, inode uint64, a Address) ([]Worker, error
 
 // identify returns the process as a worker, if it is one.
 func (f *Finder) identify(all snapshot, p *process, a Address) (Worker, error) {
-	if p.exiting || p.killed() {
+	if proc.Ending(p.pid) {
 		return Worker{}, errUnsettled
 	}
 	if all.isAncestor(p.pid) {

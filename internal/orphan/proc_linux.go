@@ -1,7 +1,6 @@
 package orphan
 
 import (
-	"bytes"
 	"os"
 	"path"
 	"slices"
@@ -10,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	proc "github.com/start-server/start-server/internal/process"
 )
 
 // A process is the description of a process in /proc.
@@ -25,39 +26,13 @@ type process struct {
 // ticks is how many clock ticks there are in a second, on every Linux that Go runs on (USER_HZ).
 const ticks = 100
 
-// look reads the stat file of a process. It returns nil if the process is gone.
+// look reads what /proc shows of a process. It returns nil if the process is gone.
 func look(pid int) *process {
-	text, err := os.ReadFile(procFile(pid, "stat"))
-	if err != nil {
+	stat, ok := proc.ReadStat(pid)
+	if !ok {
 		return nil
 	}
-	// PID (NAME) STATE PPID ...; the name may hold any byte (proc_pid_stat(5)).
-	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if len(f) < 20 {
-		return nil
-	}
-	const exitingFlag = 0x4 // PF_EXITING
-	flags, _ := strconv.ParseUint(f[6], 10, 64)
-	p := &process{pid: pid}
-	p.parent, _ = strconv.Atoi(f[1])
-	p.started, _ = strconv.ParseUint(f[19], 10, 64)
-	p.exiting = f[0] == "Z" || f[0] == "X" || flags&exitingFlag != 0
-	return p
-}
-
-// killed reports whether KILL was sent to the process, which has not ended yet.
-func (p *process) killed() bool {
-	text, _ := os.ReadFile(procFile(p.pid, "status"))
-	for line := range strings.Lines(string(text)) {
-		name, value, _ := strings.Cut(line, ":")
-		if name == "SigPnd" || name == "ShdPnd" {
-			mask, _ := strconv.ParseUint(strings.TrimSpace(value), 16, 64)
-			if mask&(1<<(unix.SIGKILL-1)) != 0 {
-				return true
-			}
-		}
-	}
-	return false
+	return &process{pid: pid, parent: stat.Parent, started: stat.Started, exiting: stat.Exiting}
 }
 
 func procFile(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }

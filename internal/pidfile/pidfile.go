@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/process"
 )
 
 // File is a pid file, locked with flock(2) while it is open.
@@ -40,11 +42,16 @@ const (
 	lockPause    = 10 * time.Millisecond
 )
 
+// endTime is the time that a process which was killed has to release the lock: a busy machine takes
+// some to end it.
+const endTime = 10 * time.Second
+
 // Create opens the file (mode 0644 less the umask if it is new), locks it without waiting and
 // writes the pid. It changes the file only while it holds the lock. The error is a *LockedError if
 // another process holds the lock. A symbolic link and anything else that is not a regular file is
 // an error.
 func Create(path string, pid int) (*File, error) {
+	patience := time.Now().Add(endTime)
 	for attempt := 1; ; attempt++ {
 		f, err := open(path)
 		if err != nil {
@@ -63,7 +70,7 @@ func Create(path string, pid int) (*File, error) {
 				return nil, errors.Join(err, f.Remove())
 			}
 			return f, nil
-		case errors.Is(err, unix.EWOULDBLOCK) && attempt < lockAttempts:
+		case errors.Is(err, unix.EWOULDBLOCK) && (attempt < lockAttempts || f.isHolderEnding() && time.Now().Before(patience)):
 			unix.Close(f.descriptor)
 			time.Sleep(lockPause)
 			continue
@@ -75,6 +82,12 @@ func Create(path string, pid int) (*File, error) {
 		unix.Close(f.descriptor)
 		return nil, err
 	}
+}
+
+// isHolderEnding reports whether the process that holds the lock was killed, or exits.
+func (f *File) isHolderEnding() bool {
+	pid := f.holder()
+	return pid > 0 && process.Ending(pid)
 }
 
 // Adopt returns a File for the descriptor that a File had before an exec, which kept the lock. It

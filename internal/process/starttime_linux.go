@@ -1,10 +1,7 @@
 package process
 
 import (
-	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,16 +26,6 @@ func CurrentTick() (uint64, bool) {
 // StartTick returns when a process was started, in hundredths of a second. It reports false if that
 // is unknown: there is no such process, or /proc does not show it.
 func StartTick(pid int) (uint64, bool) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, false
-	}
-	// PID (NAME) STATE PPID ...; the name may hold any byte (proc_pid_stat(5)).
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	const startTime = 22 - 3 // the fields are counted from 1, and the state is the third
-	if len(fields) <= startTime {
-		return 0, false
-	}
-	ticks, err := strconv.ParseUint(fields[startTime], 10, 64)
-	return ticks, err == nil
+	s, ok := ReadStat(pid)
+	return s.Started, ok
 }

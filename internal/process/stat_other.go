@@ -1,0 +1,6 @@
+//go:build !linux
+
+package process
+
+// Ending reports whether a process is exiting, or was sent KILL. That is not known here.
+func Ending(int) bool { return false }
