@@ -73,7 +73,7 @@ func (s *sockets) open(ports []portspec.Port, detached bool, report func(line st
 
 // fit makes sure that all these descriptors can be passed to a worker, or returns an error.
 func (s *sockets) fit() error {
-	files := s.handOn(map[string]string{})
+	files := s.forWorker(map[string]string{})
 	limit, needed := process.DescriptorLimit(), process.DescriptorsNeeded(files)
 	if needed <= limit {
 		return process.RaiseDescriptorLimit(files)
@@ -254,9 +254,9 @@ func (s *sockets) mend(report func(string)) {
 	s.warned = warning
 }
 
-// handOn returns the descriptors of a worker by their numbers in it, and adds the variables that
+// forWorker returns the descriptors of a worker by their numbers in it, and adds the variables that
 // name its sockets to vars.
-func (s *sockets) handOn(vars map[string]string) []uintptr {
+func (s *sockets) forWorker(vars map[string]string) []uintptr {
 	var files []uintptr
 	var numbers []int
 	if s.config.SocketActivation {

@@ -52,7 +52,7 @@ func (w *workers) start(generation int, again bool) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	files := w.sockets.handOn(overrides)
+	files := w.sockets.forWorker(overrides)
 	overrides["SERVER_STARTER_GENERATION"] = strconv.Itoa(generation)
 	var receiver *sdnotify.Receiver
 	if w.config.ReadyTimeout > 0 {

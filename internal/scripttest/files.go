@@ -40,7 +40,8 @@ func waitGone(ts *testscript.TestScript, neg bool, args []string) {
 	}, func() string { return args[0] + " still exists" })
 }
 
-// waitFor waits until the condition holds. After $TIMEOUT the script fails with the text that failure returns.
+// waitFor waits until the condition holds. After $TIMEOUT the script fails with the text that
+// failure returns.
 func waitFor(ts *testscript.TestScript, condition func() bool, failure func() string) {
 	deadline := time.Now().Add(timeout(ts))
 	for !condition() {
@@ -57,7 +58,7 @@ func timeout(ts *testscript.TestScript) time.Duration {
 	return d
 }
 
-// contents returns the text of a file, or the error that reading it gives.
+// contents returns the text of a file, or the text of the error if it cannot be read.
 func contents(ts *testscript.TestScript, file string) string {
 	text, err := os.ReadFile(ts.MkAbs(file))
 	if err != nil {

@@ -6,15 +6,18 @@ import (
 	"strings"
 )
 
-// Header is what the comment at the beginning of a script says about the original. No mark: the script passes under
-// both, or the traces of both are equal. At most one of the fields is set.
+// Header holds the mark about the original in the comment at the beginning of a script. Without a
+// mark the script passes under both, or the traces of both are equal. At most one of the fields is
+// set.
 type Header struct {
-	// Differs is from "# differs: ROW": the original must fail the script, or leave another trace. ROW is how a row of
-	// the table "Differences from the Perl original" in internal/conformance/README.md begins.
+	// Differs is from "# differs: ROW": the original must fail the script, or leave another trace.
+	// ROW is the beginning of a row of the table "Differences from the Perl original" in
+	// internal/conformance/README.md.
 	Differs string
-	// MayDiffer is from "# may differ: ROW": as Differs, if a race in the original decides whether it shows.
+	// MayDiffer is from "# may differ: ROW": like Differs, but a race in the original decides
+	// whether it differs.
 	MayDiffer string
-	// Beyond is from "# beyond": what the script uses, no other start_server has.
+	// Beyond is from "# beyond": the original lacks what the script uses.
 	Beyond bool
 }
 

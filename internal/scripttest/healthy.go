@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// memorySlack is by how many KiB the memory of a superdaemon may exceed that of the first check: the garbage collector's
-// variation, and the race detector's, which is larger.
+// memorySlack is by how many KiB the memory of a superdaemon may exceed that of the first check: it
+// varies with the garbage collector, and more with the race detector.
 const memorySlack = 16 << 10
 
-// usage is what must not grow, whatever happens to a superdaemon.
+// usage is the usage of resources, which must not grow.
 type usage struct {
 	descriptors int
 	memory      int // KiB
@@ -48,8 +48,9 @@ func healthy(ts *testscript.TestScript, neg bool, args []string) {
 
 var oneWorker = regexp.MustCompile(`\A(\d+):(\d+)\n\z`)
 
-// waitServing waits until the superdaemon has one worker only, of a generation after the given one, which answers. It
-// looks again if not: an earlier HUP may still be on its way.
+// waitServing waits until the superdaemon has one worker only, of a generation after the given one,
+// which answers. It checks again if there is another worker: an earlier HUP may not have been acted
+// on yet.
 func waitServing(ts *testscript.TestScript, superdaemon, after int) (generation int) {
 	var err error
 	waitFor(ts, func() bool {
@@ -85,7 +86,8 @@ func checkServing(ts *testscript.TestScript, superdaemon, after int) (generation
 	return generation, nil
 }
 
-// checkChildren fails if a child of the superdaemon is a zombie or a second worker. Log commands are shells and cats.
+// checkChildren fails if a child of the superdaemon is a zombie or a second worker. Children named
+// sh or cat are log commands.
 func checkChildren(superdaemon int, worker string) error {
 	found := false
 	stats, _ := filepath.Glob("/proc/[1-9]*/stat")
@@ -94,7 +96,7 @@ func checkChildren(superdaemon int, worker string) error {
 		if err != nil {
 			continue
 		}
-		// PID (NAME) STATE PPID, and the name may hold anything (proc_pid_stat(5)).
+		// PID (NAME) STATE PPID, and the name may hold any byte (proc_pid_stat(5)).
 		head, tail, _ := cutLast(string(text), ") ")
 		fields := strings.Fields(tail)
 		if len(fields) < 2 || fields[1] != strconv.Itoa(superdaemon) {
@@ -123,7 +125,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
-// measure returns the least of a few samples: a descriptor may be open for a moment.
+// measure returns the minimum of a few samples: a descriptor may be open for a moment.
 func measure(pid int) usage {
 	least := usage{1 << 30, 1 << 30}
 	for range 5 {

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processes are the programs that a script has started.
+// processes holds the programs that a script has started.
 type processes struct {
 	workDir string // the script's directory, $WORK
 
@@ -68,14 +68,15 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(cmd.Start())
 	p := &process{cmd: cmd, exited: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // waitExit looks at the state
+		_ = cmd.Wait() // waitExit checks the state
 		close(p.exited)
 	}()
 	processesOf(ts).add(name, p)
 	ts.Check(os.WriteFile(ts.MkAbs(name+".pid"), fmt.Appendf(nil, "%d\n", cmd.Process.Pid), 0o666))
 }
 
-// environment is small and known, so that a worker's can be compared; WORK identifies all processes of the script.
+// environment returns a small, fixed environment, so that those of workers can be compared. WORK
+// identifies the processes of the script.
 func environment(ts *testscript.TestScript) []string {
 	var env []string
 	for _, name := range strings.Fields("WORK PATH HOME TMPDIR GORACE GOCOVERDIR " + ts.Getenv("PASSENV")) {
@@ -112,7 +113,8 @@ func waitExit(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// exitStatus is a number, or the name of a signal: SIGKILL.
+// exitStatus returns the exit status, or the name of the signal that ended the process, such as
+// SIGKILL.
 func exitStatus(state *os.ProcessState) string {
 	if ws := state.Sys().(syscall.WaitStatus); ws.Signaled() {
 		return unix.SignalName(ws.Signal())
@@ -137,7 +139,8 @@ func signal(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(unix.Kill(pidOf(ts, args[1]), number))
 }
 
-// pidOf returns the pid of a program that was started under this name, else the one in the file of this name.
+// pidOf returns the pid of a program that was started under this name, else the one in the file of
+// this name.
 func pidOf(ts *testscript.TestScript, nameOrFile string) int {
 	if processesOf(ts).get(nameOrFile) != nil {
 		return pidIn(ts, nameOrFile+".pid")
@@ -154,7 +157,8 @@ func pidIn(ts *testscript.TestScript, file string) int {
 	return pid
 }
 
-// killRemaining gives the processes of the script two seconds to exit, kills the rest and returns their command lines.
+// killRemaining gives the processes of the script two seconds to exit, kills the rest and returns
+// their command lines.
 func (ps *processes) killRemaining() string {
 	deadline := time.Now().Add(2 * time.Second)
 	for len(ps.running()) > 0 && time.Now().Before(deadline) {
@@ -168,7 +172,7 @@ func (ps *processes) killRemaining() string {
 	return strings.Join(names, ", ")
 }
 
-// kill repeats itself until nothing is left: a superdaemon may start another worker meanwhile.
+// kill kills processes until none is left: a superdaemon may start another worker meanwhile.
 func (ps *processes) kill() {
 	for range 100 {
 		running := ps.running()
@@ -181,8 +185,8 @@ func (ps *processes) kill() {
 	}
 }
 
-// running returns the command lines of the script's processes by pid. Those that left their process group are found by
-// their environment.
+// running returns the command lines of the script's processes by pid. Those that left their process
+// group are found by their environment.
 func (ps *processes) running() map[int]string {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()

@@ -25,7 +25,7 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	fmt.Fprint(ts.Stdout(), answer)
 }
 
-// request returns the page at path, or over UDP the answer to one packet that holds path.
+// request returns the page at path or, over UDP, the answer to a packet that contains path.
 func request(network, address, path string, limit time.Duration) (string, error) {
 	conn, err := net.DialTimeout(network, address, limit)
 	if err != nil {
@@ -70,8 +70,8 @@ func dial(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// resolve returns the address that a script names by a unix socket or by a file with "NETWORK ADDRESS" in it. A server
-// on all interfaces is asked on the loopback one.
+// resolve returns the address for an ADDRESS of a script: a unix socket, or a file with "NETWORK
+// ADDRESS" in it. For a server on all interfaces it returns the loopback address.
 func resolve(ts *testscript.TestScript, name string) (network, address string) {
 	file := ts.MkAbs(name)
 	if info, err := os.Stat(file); err != nil || info.Mode()&os.ModeSocket != 0 {

@@ -1,6 +1,7 @@
-// Package scripttest runs the scripts in testdata/script: what a user does with start_server and what the user sees, in
-// the language of testscript (https://pkg.go.dev/github.com/rogpeppe/go-internal/testscript) with a few more commands.
-// The same scripts run against this start_server and against the Perl original: the one that comes first in PATH is tested.
+// Package scripttest runs the scripts in testdata/script: what a user does with start_server and
+// what the user sees, in the language of testscript
+// (https://pkg.go.dev/github.com/rogpeppe/go-internal/testscript) with a few more commands. The
+// same scripts test this start_server and the Perl original: the one that comes first in PATH.
 //
 //	start NAME PROGRAM ARG...       run a program in the background; its output goes to NAME.log, its pid to NAME.pid
 //	signal SIGNAL NAME|FILE         send HUP, TERM, ... to the program NAME, or to the process whose pid is in FILE
@@ -16,10 +17,11 @@
 //	healthy NAME|FILE               check the superdaemon, whose files are app.sock and status: one worker, which answers;
 //	                                a HUP works; no zombies; no more descriptors and memory than at the first check
 //
-// The condition [root] holds for the superuser, [long] with the flag -long, [namespaces] if mount and pid namespaces can
-// be made, [fuse] if a file system can be mounted that is a process (testdata/hangfs). A command that waits fails after
-// $TIMEOUT (20s) and shows what it found instead. Programs get PATH, HOME, WORK, TMPDIR and the variables that $PASSENV
-// lists. A script that leaves a process behind fails.
+// The condition [root] holds for the superuser, [long] with the flag -long, [namespaces] if mount
+// and pid namespaces can be made, [fuse] if the file system of testdata/hangfs, a process, can be
+// mounted. A command that waits fails after $TIMEOUT (20s) and shows what it found instead.
+// Programs get PATH, HOME, WORK, TMPDIR and the variables that $PASSENV lists. A script that leaves
+// a process behind fails.
 //
 // ReadHeader describes the marks in the comment that a script begins with.
 package scripttest
@@ -40,17 +42,19 @@ import (
 
 var long = flag.Bool("long", false, "run the long versions of the scripts that have one")
 
-// coverVariable names the directory in which programs record the statements that they executed. It is not called
-// GOCOVERDIR, because go test changes that.
+// coverVariable names the directory in which programs record the statements that they executed. It
+// is not called GOCOVERDIR, because go test changes that.
 const coverVariable = "COVERDIR"
 
-// limit is how long a script may take, without -long. Then its processes are killed, and what waits for them fails.
+// limit is how long a script may take, without -long. After that its processes are killed, and
+// commands that wait for them fail.
 const limit = time.Minute
 
-// Params configures testscript to run the scripts in dir, with the programs in binDir before all others in PATH.
+// Params configures testscript to run the scripts in dir, with the programs in binDir before all
+// others in PATH.
 func Params(dir, binDir string) testscript.Params {
 	for fd := 3; fd < 256; fd++ {
-		unix.CloseOnExec(fd) // what the caller's shell left open must not reach the programs
+		unix.CloseOnExec(fd) // the programs must not inherit what the caller has left open
 	}
 	return testscript.Params{
 		Dir:                dir,
@@ -106,8 +110,8 @@ func condition(name string) (bool, error) {
 	return false, fmt.Errorf("unknown condition %q", name)
 }
 
-// Build compiles packages of this module into binDir: with the race detector if the test has it, and with coverage
-// counters if coverVariable is set.
+// Build compiles packages of this module into binDir: with the race detector if the test has it,
+// and with coverage counters if coverVariable is set.
 func Build(t testing.TB, binDir string, packages ...string) {
 	t.Helper()
 	args := []string{"build", "-o", binDir + string(filepath.Separator)}
