@@ -19,10 +19,12 @@ import (
 	"time"
 )
 
-// patience is how long anything may take that is waited for. It is reached only when something hangs.
+// patience is how long anything may take that is waited for. It is reached only when something
+// hangs.
 const patience = 40 * time.Second
 
-// uid is the user of the superdaemon if root runs the soak. It has no other processes that its limits could affect.
+// uid is the user of the superdaemon if root runs the soak. It has no other processes that its
+// limits could affect.
 const uid = 64990
 
 // harness is the superdaemon under test and its directory.
@@ -66,7 +68,8 @@ func newHarness(binary, hang string) (*harness, error) {
 
 func (s *harness) path(name string) string { return filepath.Join(s.dir, name) }
 
-// install puts programs and directories where the superdaemon will find them. The file good is what app is restored from.
+// install installs programs and directories for the superdaemon. The file good is a copy of app, to
+// restore it from.
 func (s *harness) install(binary string) error {
 	if err := build(s.path("good"), "./internal/soak/worker"); err != nil {
 		return err
@@ -112,7 +115,8 @@ func replaceBy(path string, text []byte, mode os.FileMode) error {
 	return errors.Join(os.WriteFile(path+".new", text, mode), os.Rename(path+".new", path))
 }
 
-// freePort returns an address that was free a moment ago: that of a superdaemon that is killed and started again.
+// freePort returns an address that was free a moment ago: that of a superdaemon that is killed and
+// started again.
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -167,7 +171,8 @@ func (s *harness) stop() error {
 	return err
 }
 
-// groupGone waits until a process group is gone: init may take a moment to reap what a killed superdaemon has left.
+// groupGone waits until a process group is gone: init may take a moment to reap what a killed
+// superdaemon has left.
 func groupGone(group int) error {
 	for deadline := time.Now().Add(patience / 4); syscall.Kill(-group, 0) == nil; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -224,7 +229,8 @@ func (s *harness) ask() (generation, pid int) {
 	return generation, pid
 }
 
-// newest is the generation of the one worker that the status file holds and that answers; 0 while it is not that way.
+// newest is the generation of the one worker that the status file holds and that answers; 0 while
+// it is not that way.
 func (s *harness) newest() int {
 	status, _ := os.ReadFile(s.path("run/status"))
 	generation, pid := s.ask()
@@ -288,7 +294,8 @@ func (s *harness) memory() int {
 	return sum
 }
 
-// recovered waits until a generation later than the given one serves, and nothing else is left of the fault.
+// recovered waits until a generation later than the given one serves, and nothing else is left of
+// the fault.
 func (s *harness) recovered(after int) error {
 	err := s.until(fmt.Sprintf("one worker newer than generation %d serves", after), func() bool {
 		return s.newest() > after && len(s.named("app")) == 1

@@ -17,7 +17,7 @@ import (
 	"github.com/start-server/start-server/internal/load"
 )
 
-// Pdeathsig is about the thread that started the process: it must be one that lives as long as we do.
+// Pdeathsig refers to the thread that starts the process: it must live as long as this process.
 func init() { runtime.LockOSThread() }
 
 func main() {
@@ -93,7 +93,8 @@ func schedule(chosen []fault, seed uint64, step int) fault {
 	return chosen[round.Perm(len(chosen))[step%len(chosen)]]
 }
 
-// step injects a fault under load, with up to two HUPs at random besides, and waits until it has recovered.
+// step injects a fault under load, with up to two HUPs at random besides, and waits until it has
+// recovered.
 func (s *harness) step(f fault, t *tally) error {
 	generation := s.newest()
 	stop := s.traffic()

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// daemon is a start_server at work.
+// daemon is a running start_server.
 type daemon struct {
 	cmd   *exec.Cmd
 	lines chan string // of the workers
@@ -34,13 +34,13 @@ func start(ctx context.Context, binary string, r round, dir string) (*daemon, er
 	d.cmd = exec.Command(binary, socket, "--interval=0", "--",
 		self, "-worker", r.worker, "-protocol", r.protocol, "-delay", r.delay.String())
 	d.cmd.Stderr = &d.log
-	// Own pipe: Wait must not close it before what the last worker said is read.
+	// Not StdoutPipe: Wait would close it before the output of the last worker is read.
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	d.cmd.Stdout = write
-	// Ctrl-C is ours: the superdaemon is stopped when the round is over.
+	// Not to be stopped by Ctrl-C: this program stops the superdaemon at the end of the round.
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err = d.cmd.Start()
 	write.Close()
@@ -58,13 +58,13 @@ func start(ctx context.Context, binary string, r round, dir string) (*daemon, er
 	return d, nil
 }
 
-// serving is what a worker reports when it serves.
+// serving describes a worker that serves.
 type serving struct {
 	generation, pid int
 	address         string
 }
 
-// serving waits for a generation that is newer.
+// serving waits until a newer generation serves.
 func (d *daemon) serving(ctx context.Context, than int) (s serving, err error) {
 	err = d.await(ctx, func(line string) bool {
 		_, err := fmt.Sscanf(line, servingLine, &s.generation, &s.pid, &s.address)
@@ -73,7 +73,7 @@ func (d *daemon) serving(ctx context.Context, than int) (s serving, err error) {
 	return s, err
 }
 
-// swap returns the new generation when that serves and the old one has ended.
+// swap restarts the server and returns the new generation when it serves and the old one has ended.
 func (d *daemon) swap(ctx context.Context, old int) (generation int, err error) {
 	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		return old, err
@@ -110,12 +110,12 @@ func (d *daemon) await(ctx context.Context, wanted func(line string) bool) error
 	}
 }
 
-// end stops the superdaemon. What it and the workers have logged is part of the error if something went wrong, a data
-// race included.
+// end stops the superdaemon. The error for a failure, a data race included, contains the log of the
+// superdaemon and the workers.
 func (d *daemon) end() error {
 	d.cmd.Process.Signal(syscall.SIGTERM)
 	go func() {
-		for range d.lines { // lets workers end that still have something to write
+		for range d.lines { // so that workers that still write can end
 		}
 	}()
 	timer := time.AfterFunc(patience, func() { d.cmd.Process.Kill() })

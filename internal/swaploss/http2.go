@@ -15,11 +15,12 @@ import (
 	"github.com/start-server/start-server/internal/load"
 )
 
-// clientsPerConnection is how many share an HTTP/2 connection, so that requests cross its GOAWAY.
+// clientsPerConnection is how many clients share an HTTP/2 connection, so that requests cross its
+// GOAWAY.
 const clientsPerConnection = 8
 
-// loadHTTP2 is load.Run over HTTP/2. net/http's client repeats requests that the server has not taken,
-// but not a POST with a body that it cannot read again.
+// loadHTTP2 is load.Run over HTTP/2. net/http's client repeats requests that the server has not
+// taken, but not a POST with a body that it cannot read again.
 func loadHTTP2(ctx context.Context, protocol, address string, clients int, pause time.Duration,
 	check func(*http.Response, []byte) error) load.Result {
 	var total load.Result
@@ -54,7 +55,7 @@ func newTransport(protocol string) *http.Transport {
 	return transport
 }
 
-// postUntil is one client.
+// postUntil sends the requests of one client.
 func postUntil(ctx context.Context, transport *http.Transport, protocol, address string, pause time.Duration,
 	check func(*http.Response, []byte) error) load.Result {
 	result := load.Result{Errors: make(map[string]int)}
@@ -73,15 +74,15 @@ func postUntil(ctx context.Context, transport *http.Transport, protocol, address
 		}
 		result.Lost++
 		result.Errors[reason(err)]++
-		time.Sleep(10 * time.Millisecond) // a server that is gone is not counted a million times
+		time.Sleep(10 * time.Millisecond) // do not count a million losses while the server is down
 	}
 	return result
 }
 
-// errUnsent is returned for a request of which nothing was written. If a connection has had its GOAWAY
-// between being chosen for a request and being used, net/http's client closes the body, and then does
-// not send the request on another connection because the body is closed ("cannot rewind body after
-// connection loss"). No server can do anything about that, and none has lost it.
+// errUnsent is returned for a request of which nothing was written. If a connection has had its
+// GOAWAY between being chosen for a request and being used, net/http's client closes the body, and
+// then does not send the request on another connection because the body is closed ("cannot rewind
+// body after connection loss"). No server can do anything about that, and none has lost it.
 var errUnsent = errors.New("the request was not sent")
 
 func post(transport *http.Transport, protocol, address string, check func(*http.Response, []byte) error) error {
@@ -116,7 +117,7 @@ func post(transport *http.Transport, protocol, address string, check func(*http.
 	return check(response, content)
 }
 
-// reason cuts what differs from one error of a kind to the next.
+// reason shortens an error so that errors of one kind are equal.
 func reason(err error) string {
 	text, _, _ := strings.Cut(err.Error(), "; LastStreamID=")
 	return text

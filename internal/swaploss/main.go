@@ -1,6 +1,7 @@
-// Command swaploss counts the requests that are lost while one generation of a server is swapped for the next, again and
-// again, under clients that send one request after the other. It does so with a worker that uses package graceful and with one that does what
-// every textbook has, http.Server.Shutdown, and prints both. It fails if package graceful has lost any.
+// Command swaploss counts the requests that are lost while one generation of a server is replaced
+// by the next, again and again, under clients that send one request after the other. It does so
+// with a worker that uses package graceful and with one that calls http.Server.Shutdown, and prints
+// both. It fails if package graceful has lost any.
 //
 //	go run ./internal/swaploss [-start-server BINARY] [-clients 16] [-swaps 30] [-answers 200] [-pause 0]
 //
@@ -27,7 +28,7 @@ import (
 	"github.com/start-server/start-server/internal/load"
 )
 
-// plan is what the command line asks for.
+// plan holds the options of the command line.
 type plan struct {
 	startServer string
 	clients     int
@@ -45,7 +46,7 @@ type round struct {
 	delay     time.Duration // how long the worker takes for an answer
 }
 
-// rounds are all, with the two workers beside each other.
+// rounds returns all rounds, with the two workers next to each other.
 func rounds() []round {
 	var all []round
 	for _, r := range []round{
@@ -86,7 +87,7 @@ func main() {
 	}
 }
 
-// measureAll prints the table.
+// measureAll measures all rounds and prints the table.
 func measureAll(p plan) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -147,7 +148,7 @@ func (r round) print(w io.Writer, result load.Result) {
 		result.Sent, result.Answered, result.Lost, result.Slowest.Milliseconds(), strings.Join(reasons, ", "))
 }
 
-// measure plays one round.
+// measure measures one round.
 func (r round) measure(ctx context.Context, p plan, dir string) (load.Result, error) {
 	d, err := start(ctx, p.startServer, r, dir)
 	if err != nil {
@@ -179,7 +180,7 @@ func (r round) measure(ctx context.Context, p plan, dir string) (load.Result, er
 	return result, errors.Join(err, d.end())
 }
 
-// load asks until the context ends.
+// load sends requests until the context ends.
 func (r round) load(ctx context.Context, p plan, address string, t *tally) load.Result {
 	if r.protocol != http1 {
 		return loadHTTP2(ctx, r.protocol, address, p.clients, p.pause, t.check)

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Perl's start_server signals all old workers at each HUP, also those that it has signalled before.
+// Perl's start_server signals all old workers at each HUP, including those that it has signalled
+// before.
 func TestQuickHUPsUnderPerl(t *testing.T) {
 	const binary = "/usr/bin/start_server" // of Debian's libserver-starter-perl
 	const clients = 8

@@ -38,8 +38,8 @@ func run(m *testing.M) int {
 // slow is a worker that has requests under way whenever it is signalled.
 var slow = round{worker: "graceful", network: "tcp", protocol: http1, delay: 300 * time.Millisecond}
 
-// begin starts the worker and loads it until the returned function is called, which fails the test if
-// a request was lost.
+// begin starts the worker and loads it until the returned function is called, which fails the test
+// if a request was lost.
 func (r round) begin(t *testing.T, binary string, clients int) (*daemon, serving, func()) {
 	t.Helper()
 	d, err := start(t.Context(), binary, r, t.TempDir())
@@ -66,7 +66,7 @@ func (r round) begin(t *testing.T, binary string, clients int) (*daemon, serving
 	}
 }
 
-// asked returns when n requests are under way.
+// asked waits until n requests are under way.
 func (d *daemon) asked(t *testing.T, n int) {
 	t.Helper()
 	err := d.await(t.Context(), func(line string) bool {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// patience is how long anything may take.
+// patience is how long to wait for a condition.
 const patience = 30 * time.Second
 
 // tally counts the answers of each generation.
@@ -23,7 +23,7 @@ func newTally(enough int64) *tally {
 	return &tally{enough: enough, counts: make(map[int]int64), full: make(chan int, 1000)}
 }
 
-// check is for load.Target.
+// check counts an answer. It is a Check of load.Target.
 func (t *tally) check(response *http.Response, body []byte) error {
 	var generation int
 	if _, err := fmt.Sscanf(string(body), greeting, &generation); err != nil || response.StatusCode != http.StatusOK {
@@ -38,7 +38,7 @@ func (t *tally) check(response *http.Response, body []byte) error {
 	return nil
 }
 
-// wait returns when the generation has given enough answers.
+// wait waits until the generation has given enough answers.
 func (t *tally) wait(ctx context.Context, generation int) error {
 	timeout := time.After(patience)
 	for {

@@ -19,21 +19,21 @@ import (
 // greeting is the body of every answer.
 const greeting = "generation %d\n"
 
-// What a worker writes to its standard output, for those who wait for it.
+// The lines that a worker writes to its standard output.
 const (
 	servingLine = "serving %d %d %s" // generation, pid, address
 	askedLine   = "asked"            // a request has arrived; only with a delay
 	stoppedLine = "stopped %d"       // generation
 )
 
-// What a worker can speak.
+// The protocols of a worker.
 const (
 	http1 = "HTTP/1"
 	http2 = "HTTP/2"
 	h2c   = "h2c"
 )
 
-// serve is the worker. The kinds differ in nothing but how they stop.
+// serve runs the worker. The kinds differ only in how they stop.
 func serve(kind, protocol string, delay time.Duration) error {
 	generation, _ := listener.Generation()
 	srv := newServer(protocol, func(w http.ResponseWriter, r *http.Request) {
@@ -71,7 +71,7 @@ func newServer(protocol string, handler http.HandlerFunc) *http.Server {
 	switch protocol {
 	case http2:
 		site := httptest.NewTLSServer(nil)
-		site.Close() // all that is wanted is its certificate
+		site.Close() // only its certificate is needed
 		srv.TLSConfig = &tls.Config{Certificates: site.TLS.Certificates}
 	case h2c:
 		srv.Protocols = new(http.Protocols)
@@ -90,7 +90,7 @@ func serveGracefully(srv *http.Server, l net.Listener) error {
 	return g.Run(context.Background())
 }
 
-// servePlainly does what the documentation of net/http shows.
+// servePlainly serves as in the documentation of net/http.
 func servePlainly(srv *http.Server, l net.Listener, term <-chan os.Signal) error {
 	ended := make(chan error)
 	go func() {
