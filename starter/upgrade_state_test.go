@@ -71,8 +71,8 @@ func example() *upgradeState {
 	}
 }
 
-// TestExampleHasEverything checks that the golden file has a value for each field: one that is missing
-// there may be renamed by accident.
+// TestExampleHasEverything checks that the golden file has a value for each field: one that is
+// missing there may be renamed by accident.
 func TestExampleHasEverything(t *testing.T) {
 	t.Parallel()
 	var tree any

@@ -12,8 +12,9 @@ import (
 
 const killedVariable = "PIDFILE_TEST_KILLED"
 
-// TestCreateAfterKill starts again as soon as the process that holds the lock was killed. Its end takes
-// longer than the attempts of a start, as the kernel has a gigabyte in small pages to free first.
+// TestCreateAfterKill starts again as soon as the process that holds the lock was killed. Its end
+// takes longer than the attempts of a start, as the kernel has a gigabyte in small pages to free
+// first.
 func TestCreateAfterKill(t *testing.T) {
 	if path := os.Getenv(killedVariable); path != "" {
 		holdWithMemory(t, path)
@@ -43,7 +44,8 @@ func TestCreateAfterKill(t *testing.T) {
 	_ = cmd.Wait() // it was killed
 }
 
-// holdWithMemory locks the pid file, uses a lot of memory, reports that on standard output and waits.
+// holdWithMemory locks the pid file, uses a lot of memory, reports that on standard output and
+// waits.
 func holdWithMemory(t *testing.T, path string) {
 	create(t, path, os.Getpid())
 	memory, err := unix.Mmap(-1, 0, 1<<30, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)

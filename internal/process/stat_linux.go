@@ -16,8 +16,8 @@ type Stat struct {
 	Exiting bool   // a zombie, or about to become one
 }
 
-// ReadStat reads the stat file of a process. It reports false if there is no such process, or /proc does
-// not show it.
+// ReadStat reads the stat file of a process. It reports false if there is no such process, or /proc
+// does not show it.
 func ReadStat(pid int) (s Stat, ok bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -37,8 +37,8 @@ func ReadStat(pid int) (s Stat, ok bool) {
 	return s, err == nil
 }
 
-// Ending reports whether a process is exiting, or was sent KILL. It may hold its descriptors and locks
-// for some time yet.
+// Ending reports whether a process is exiting, or was sent KILL. It may hold its descriptors and
+// locks for some time yet.
 func Ending(pid int) bool {
 	s, ok := ReadStat(pid)
 	return ok && (s.Exiting || killPending(pid))
