@@ -100,13 +100,14 @@ func needPrograms(t *testing.T, dir string, args []string) {
 func TestReadmeReady(t *testing.T) {
 	bin := t.TempDir()
 	scripttest.Build(t, bin, ".")
+	socket := filepath.Join(t.TempDir(), "sock")
 	for name, example := range map[string]struct {
 		dir    string
 		worker []string
 	}{
 		"perl":     {"perl", []string{"perl", "-e", `do "./ready.pl"; ready(); sleep 1000`}},
 		"python":   {"python", []string{"python3", "-B", "-c", "import ready, time; ready.ready(); time.sleep(1000)"}},
-		"gunicorn": {"python", []string{"gunicorn", "-b", "unix:" + filepath.Join(t.TempDir(), "sock"), "wsgi:app"}},
+		"gunicorn": {"python", []string{"gunicorn", "-b", "unix:" + socket, "wsgi:app"}},
 		"shell":    {"", []string{"sh", "-c", "systemd-notify --ready; exec sleep 1000"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,10 +126,26 @@ func TestReadmeReady(t *testing.T) {
 				text, _ := os.ReadFile(status)
 				return strings.HasPrefix(string(text), "1:")
 			})
+			if name == "gunicorn" { // its own worker process misses a TERM until it serves
+				p.until("gunicorn does not serve", func() bool { return serves(socket) })
+			}
 			p.signal(syscall.SIGTERM)
 			p.waitExit()
 		})
 	}
+}
+
+// serves reports whether a web server answers at a unix socket.
+func serves(socket string) bool {
+	conn, err := net.DialTimeout("unix", socket, 5*time.Second)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	_, _ = io.WriteString(conn, "GET / HTTP/1.0\r\n\r\n")
+	_, err = conn.Read(make([]byte, 1))
+	return err == nil
 }
 
 // superdaemon is a start_server that runs an example.
