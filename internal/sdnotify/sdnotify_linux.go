@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/process"
 )
 
 const (
@@ -90,22 +92,8 @@ func descends(pid, ancestor int) bool {
 		if pid <= 1 {
 			return false
 		}
-		pid = parent(pid)
+		stat, _ := process.ReadStat(pid)
+		pid = stat.Parent // 0 if it is unknown
 	}
 	return false
-}
-
-// parent returns the parent's pid, or 0 if it is unknown. In proc_pid_stat(5) it is the second
-// field after the program's name, which is in parentheses and may hold any byte.
-func parent(pid int) int {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	f := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	if len(f) < 2 {
-		return 0
-	}
-	n, _ := strconv.Atoi(f[1])
-	return n
 }
