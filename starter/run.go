@@ -81,7 +81,7 @@ func run(ctx context.Context, c Config, restart <-chan struct{}) error {
 	}
 	d := newSuperdaemon(c)
 	d.loop.restart = restart
-	process.ReserveThreads() // first: if it fails, nothing is left behind
+	process.ReserveThreads(d.blocking()) // first: if it fails, nothing is left behind
 	if previous != nil {
 		d.resume(previous)
 	} else if err := d.open(ctx, detached); err != nil {

@@ -43,6 +43,20 @@ func newSuperdaemon(c Config) *superdaemon {
 	return d
 }
 
+// blocking returns how many goroutines may be in long system calls at once: the loop, the writer of
+// the log, and those that only some options need.
+func (d *superdaemon) blocking() int {
+	n := 2
+	for _, optional := range []bool{
+		d.config.StatusFile != "", d.config.StatusJSON != "", d.workers.environment.dir != "", d.config.OnEvent != nil,
+	} {
+		if optional {
+			n++
+		}
+	}
+	return n
+}
+
 // pending is a part that has something to do later, without an event of the loop.
 type pending interface {
 	// runPending does what is due and returns the time until it has to be called again, 0 for none.

@@ -23,17 +23,22 @@ type candidate struct {
 type kind int
 
 const (
-	full    kind = iota // this start_server: everything
-	classic             // what Server::Starter does
-	bare                // starts workers, and has no options
-	none                // no superdaemon
+	full       kind = iota // this start_server: everything
+	classic                // what Server::Starter does
+	statusless             // the same, but its status file is never written
+	bare                   // starts workers, and has no options
+	none                   // no superdaemon
 )
 
 // peers are programs of the same kind that a Go module holds. They are fetched and built each time: this module does not
 // depend on them.
-var peers = []struct{ name, pkg string }{
-	{"lestrrat (Go)", "github.com/lestrrat-go/server-starter/cmd/start_server@latest"},
-	{"shogo82148 (Go)", "github.com/shogo82148/server-starter/cmd/start_server@latest"},
+var peers = []struct {
+	name, pkg string
+	kind      kind
+}{
+	{"lestrrat (Go)", "github.com/lestrrat-go/server-starter/cmd/start_server@latest", classic},
+	{"lestrrat (Go, 2018)", "github.com/lestrrat/go-server-starter/cmd/start_server@v0.0.0-20180220115249-6ac0b358431b", statusless},
+	{"shogo82148 (Go)", "github.com/shogo82148/server-starter/cmd/start_server@latest", classic},
 }
 
 // ours is the name of the candidate that the others are compared with.
@@ -86,7 +91,7 @@ func (b *builder) peers(given []string) (list []candidate, err error) {
 			b.notes = append(b.notes, fmt.Sprintf("%s cannot be built here: %v", peer.name, err))
 			continue
 		}
-		list = append(list, candidate{peer.name, filepath.Join(bin, "start_server"), classic})
+		list = append(list, candidate{peer.name, filepath.Join(bin, "start_server"), peer.kind})
 	}
 	for _, word := range given {
 		name, file, ok := strings.Cut(word, "=")

@@ -34,9 +34,9 @@ type figure struct {
 }
 
 var (
-	superdaemons = []kind{full, classic}
-	starters     = []kind{full, classic, bare}
-	everything   = []kind{full, classic, bare, none}
+	superdaemons = []kind{full, classic, statusless}
+	starters     = append(superdaemons, bare)
+	everything   = append(starters, none)
 )
 
 // figures lists them all, in the order of the table.
@@ -61,7 +61,7 @@ func figures(idle time.Duration) []figure {
 		list = append(list, figure{"recovery", title, milliseconds, 5, []kind{full}, recoverAmong(processes)})
 	}
 	return append(list,
-		figure{"requests", "requests per second", plain, 3, []kind{full, classic, none}, requests},
+		figure{"requests", "requests per second", plain, 3, []kind{full, classic, statusless, none}, requests},
 		figure{"size", "size of the binary, stripped and static", megabytes, 1, starters, size},
 	)
 }
@@ -96,7 +96,7 @@ func begin(c candidate, w workers, options []string, env ...string) (*superdaemo
 	if !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "--port=") }) {
 		options = append([]string{"--port=127.0.0.1:0"}, options...)
 	}
-	if c.kind != bare {
+	if c.kind == full || c.kind == classic {
 		options = append([]string{statusOption}, options...)
 	}
 	s, err := start(c.path, options, []string{w.stamp}, env...)

@@ -2,15 +2,12 @@ package process
 
 import "runtime"
 
-// spareThreads is how many threads may be in long system calls while another one executes Go code:
-// the loop's own, the log's, the status file's, and some more.
-const spareThreads = 5
-
-// ReserveThreads creates every thread that this process will need. The Go runtime creates a thread
-// when all others are busy, and aborts the process if it cannot (a full pids cgroup, RLIMIT_NPROC).
-// It keeps idle threads, and uses them before it creates another.
-func ReserveThreads() {
-	count := runtime.GOMAXPROCS(0) + spareThreads
+// ReserveThreads creates every thread that this process will need, if at most so many goroutines
+// are in long system calls at once. The Go runtime creates a thread when all others are busy, and
+// aborts the process if it cannot (a full pids cgroup, RLIMIT_NPROC). It keeps idle threads, and
+// uses them before it creates another.
+func ReserveThreads(inSystemCalls int) {
+	count := runtime.GOMAXPROCS(0) + inSystemCalls
 	arrived, release := make(chan struct{}), make(chan struct{})
 	for range count {
 		go func() {

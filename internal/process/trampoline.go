@@ -32,10 +32,13 @@ func startTrampoline(spec Spec) (int, error) {
 // IsTrampoline reports whether a child has not executed its program yet. It reports false if /proc
 // does not show that. It reads what does not need the memory of the child, which may hang.
 func IsTrampoline(pid int) bool {
-	name, err1 := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-	file, err2 := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	own, err3 := os.Readlink(selfLink)
-	return err1 == nil && err2 == nil && err3 == nil && string(name) == filepath.Base(selfLink)+"\n" && file == own
+	file, err1 := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	own, err2 := os.Readlink(selfLink)
+	if err1 != nil || err2 != nil || file != own {
+		return false
+	}
+	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return err == nil && string(name) == filepath.Base(selfLink)+"\n"
 }
 
 // init, not a call in main: every program that imports the superdaemon as a package includes the
