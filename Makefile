@@ -28,7 +28,7 @@ RACE = $(if $(shell command -v cc),-race)
 CHECKS = conformance,systemd
 
 # Coverage is counted of these: all but the commands, the measuring tools and the test tools.
-COVERED = $(shell go list ./starter ./listener/... ./internal/... | grep -Ev '/(bench|conformance|load|swaploss|scripttest|soak)(/|$$)' | paste -sd,)
+COVERED = $(shell go list ./starter ./listener/... ./internal/... | grep -Ev '/(bench|conformance|load|measure|swaploss|scripttest|soak)(/|$$)' | paste -sd,)
 
 .PHONY: build run test lint fuzz cover bench loss soak conformance conformance-systemd cross install uninstall dist tarball packages clean
 
@@ -66,7 +66,7 @@ cover:
 	go tool cover -func coverage/profile | awk '/^total/ { print; exit $$3 + 0 < 85 }'
 
 bench: build
-	go run ./internal/bench -ours $(BINARY) $(PEERS)
+	go run ./internal/bench -start-server $(BINARY) $(PEERS)
 
 loss:
 	go run ./internal/swaploss

@@ -11,8 +11,8 @@ const (
 	firstActivated = 3
 )
 
-// handedDown reports whether anything may have been handed down, be it nothing at all.
-func handedDown() bool {
+// passed reports whether anything may have been passed, be it nothing at all.
+func passed() bool {
 	return IsUnderStartServer() || isActivated()
 }
 
@@ -21,7 +21,7 @@ func isActivated() bool {
 	return os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) && os.Getenv(listenFDs) != ""
 }
 
-// variable returns the name of the one that lists what was handed down.
+// variable returns the name of the one that lists what was passed.
 func variable() string {
 	if !IsUnderStartServer() && isActivated() {
 		return listenFDs
@@ -30,7 +30,7 @@ func variable() string {
 }
 
 // activated returns the sockets of systemd's socket activation, by the addresses that they are
-// bound to. Other descriptors, which systemd can hand down as well, are left out.
+// bound to. Other descriptors, which systemd can pass as well, are left out.
 func activated() (List, error) {
 	if !isActivated() {
 		return nil, ErrNoListeningTarget

@@ -52,7 +52,7 @@ func TestActivation(t *testing.T) {
 			}
 		}
 		cmd.Env = append(cmd.Env, "LISTEN_FDS=3", "TEST_ACTIVATED_CHILD="+address)
-		pipe, other, err := os.Pipe() // systemd hands down descriptors of other kinds too
+		pipe, other, err := os.Pipe() // systemd passes descriptors of other kinds too
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +74,7 @@ func TestActivation(t *testing.T) {
 	want := fmt.Sprintf(`all %[1]s <nil>
 packet 127.0.0.1:%[2]d <nil>
 one %[1]s <nil>
-listen tcp :1: not handed down by the service manager, which handed down "%[1]s=3" (tcp %[1]s), "127.0.0.1:%[2]d=4" (udp 127.0.0.1:%[2]d)
+listen tcp :1: not passed by the service manager, which passed "%[1]s=3" (tcp %[1]s), "127.0.0.1:%[2]d=4" (udp 127.0.0.1:%[2]d)
 no listening target
 `, address, udpPort)
 	if got := run("$$"); !strings.Contains(got, want) {

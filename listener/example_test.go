@@ -17,8 +17,8 @@ import (
 	"github.com/start-server/start-server/listener"
 )
 
-// An HTTP server that serves on everything that start_server binds. Package graceful does this and stops
-// without losing a request.
+// An HTTP server that serves on everything that start_server binds. Package graceful does this and
+// stops without losing a request.
 func Example_http() {
 	sockets, err := listener.ListenAll()
 	if err == listener.ErrNoListeningTarget { // started by hand
@@ -49,7 +49,8 @@ func Example_http() {
 	// Output: hello
 }
 
-// A server with a protocol of its own: on TERM it stops accepting and lets every connection that it has accepted end.
+// A server with a protocol of its own: on TERM it stops accepting and lets every connection that it
+// has accepted end.
 func Example_tcp() {
 	l, err := listener.Listen("tcp", "127.0.0.1:0") // ":7", the address that start_server is given
 	if err != nil {
@@ -98,8 +99,8 @@ func client(addr net.Addr) {
 	conn.Close()
 }
 
-// A UDP server. All generations read from the same socket, and each datagram is for one of them. So the old one only
-// has to finish with the datagram that it holds.
+// A UDP server. All generations read from the same socket, and each datagram is for one of them. So
+// the old one only has to finish with the datagram that it holds.
 func Example_udp() {
 	conn, err := listener.ListenPacket("udp", "127.0.0.1:0") // start_server --port=u53: ":53"
 	if err != nil {
@@ -145,7 +146,7 @@ func ask(addr net.Addr) {
 	syscall.Kill(os.Getpid(), syscall.SIGTERM)
 }
 
-// What was handed down, without opening it.
+// What was passed, without opening it.
 func ExamplePorts() {
 	os.Setenv("SERVER_STARTER_PORT", "80=3;[::1]:8080=4;/run/app.sock=5")
 	defer os.Unsetenv("SERVER_STARTER_PORT")

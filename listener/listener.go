@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// ServerStarterEnvVarName is the name of the variable in which start_server lists what it handed down: "key=descriptor", joined
-// by semicolons (Server::Starter 0.35).
+// ServerStarterEnvVarName is the name of the variable in which start_server lists what it passed:
+// "key=descriptor", joined by semicolons (Server::Starter 0.35).
 const ServerStarterEnvVarName = "SERVER_STARTER_PORT"
 
-// ErrNoListeningTarget means that there is nothing to listen on: the program does not run under start_server, or
-// start_server was given no socket of the kind.
+// ErrNoListeningTarget means that there is nothing to listen on: the program does not run under
+// start_server, or start_server was given no socket of the kind.
 var ErrNoListeningTarget = errors.New("no listening target")
 
-// Listener is a socket that was handed down.
+// Listener is a socket that was passed.
 type Listener interface {
 	// Fd is the inherited descriptor. It belongs to this package: do not close it.
 	Fd() uintptr
@@ -27,7 +27,7 @@ type Listener interface {
 	String() string
 }
 
-// List is all that was handed down, in the order of the command line, ports first.
+// List is all that was passed, in the order of the command line, ports first.
 type List []Listener
 
 // String returns the list as in SERVER_STARTER_PORT.
@@ -39,7 +39,8 @@ func (l List) String() string {
 	return strings.Join(entries, ";")
 }
 
-// TCPListener is a socket given by --port. It may be a UDP socket: the variable does not show which, and Listen fails then.
+// TCPListener is a socket given by --port. It may be a UDP socket: the variable does not show
+// which, and Listen fails then.
 type TCPListener struct {
 	Addr string // host name or IP address as given, IPv6 without brackets; "0.0.0.0" for a bare port
 	Port int    // as given: 0 if the system was to choose
@@ -71,7 +72,8 @@ type UnixListener struct {
 // Fd is the inherited descriptor.
 func (l UnixListener) Fd() uintptr { return l.fd }
 
-// Listen opens the socket. The error quotes the entry. Closing what it returns leaves the socket's file in place.
+// Listen opens the socket. The error quotes the entry. Closing what it returns leaves the socket's
+// file in place.
 func (l UnixListener) Listen() (net.Listener, error) { return listen(l) }
 
 // String is the entry in SERVER_STARTER_PORT, `/run/app.sock=3`.
@@ -83,20 +85,21 @@ func GetPortsSpecification() string {
 	return os.Getenv(ServerStarterEnvVarName)
 }
 
-// Ports returns what SERVER_STARTER_PORT lists. The error is [ErrNoListeningTarget] itself if that is not set or
-// empty, else it quotes the entry that cannot be understood. The sockets are not looked at.
+// Ports returns what SERVER_STARTER_PORT lists. The error is [ErrNoListeningTarget] itself if that
+// is not set or empty, else it quotes the entry that cannot be understood. The sockets are not
+// looked at.
 func Ports() (List, error) {
 	return parse(GetPortsSpecification())
 }
 
-// ListenAll opens every stream socket that was handed down, by start_server or, if SERVER_STARTER_PORT is not set, by
-// systemd's socket activation (sd_listen_fds(3)). The error is [ErrNoListeningTarget] itself if there is none; a socket
-// that cannot be opened fails them all.
+// ListenAll opens every stream socket that was passed, by start_server or, if SERVER_STARTER_PORT
+// is not set, by systemd's socket activation (sd_listen_fds(3)). The error is
+// [ErrNoListeningTarget] itself if there is none; a socket that cannot be opened fails them all.
 func ListenAll() ([]net.Listener, error) {
 	return openAll(false, listen)
 }
 
-// ListenPacketAll opens every datagram socket that was handed down, as [ListenAll] does stream sockets.
+// ListenPacketAll opens every datagram socket that was passed, as [ListenAll] does stream sockets.
 func ListenPacketAll() ([]net.PacketConn, error) {
 	return openAll(true, listenPacket)
 }
@@ -128,7 +131,8 @@ func openAll[T interface{ Close() error }](packet bool, open func(Listener) (T, 
 	return opened, nil
 }
 
-// inherited returns what was handed down, to be opened: processes started from now on do not inherit any of it.
+// inherited returns what was passed, to be opened: processes started from now on do not inherit any
+// of it.
 func inherited() (List, error) {
 	targets, err := Ports()
 	if !IsUnderStartServer() {
@@ -161,8 +165,9 @@ func listenPacket(target Listener) (net.PacketConn, error) {
 	return open(target, err, net.FilePacketConn)
 }
 
-// open gives from a duplicate of the target's descriptor: package net makes a second one, and a file made from the
-// inherited descriptor itself would be closed by the garbage collector. What was found wrong before is passed on.
+// open gives from a duplicate of the target's descriptor: package net makes a second one, and a
+// file made from the inherited descriptor itself would be closed by the garbage collector. What was
+// found wrong before is passed on.
 func open[T any](target Listener, wrong error, from func(*os.File) (T, error)) (T, error) {
 	var opened T
 	if wrong != nil {

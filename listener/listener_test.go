@@ -301,7 +301,8 @@ func TestReady(t *testing.T) {
 	}
 }
 
-// A socket that is handed to a child must not be made blocking, as the File method of package net does.
+// A socket that is handed to a child must not be made blocking, as the File method of package net
+// does.
 func TestFile(t *testing.T) {
 	unsetenv(t, ServerStarterEnvVarName)
 	l, err := Listen("tcp", "127.0.0.1:0")

@@ -10,21 +10,24 @@ import (
 	"strings"
 )
 
-// Listen returns the stream socket that start_server bound to the address or, if the program does not run under
-// start_server (SERVER_STARTER_PORT is not set), what [net.Listen] returns. Network and address are those of net.Listen.
+// Listen returns the stream socket that start_server bound to the address or, if the program does
+// not run under start_server (SERVER_STARTER_PORT is not set), what [net.Listen] returns. Network
+// and address are those of net.Listen.
 //
-// A socket is the wanted one if its entry in SERVER_STARTER_PORT has this address to the letter, else if it is bound to
-// it: a socket bound to port 8080 of all addresses answers to ":8080", "0.0.0.0:8080" and "localhost:8080". If the
-// operator confines the server to one address, that is respected: a socket on 127.0.0.1:8080 answers to ":8080" too, if
-// no other fits better. Of several that fit equally well the first is taken. A unix socket is found by its path, or by
-// another path that leads to the same file.
+// A socket is the wanted one if its entry in SERVER_STARTER_PORT has this address to the letter,
+// else if it is bound to it: a socket bound to port 8080 of all addresses answers to ":8080",
+// "0.0.0.0:8080" and "localhost:8080". If the operator confines the server to one address, that is
+// respected: a socket on 127.0.0.1:8080 answers to ":8080" too, if no other fits better. Of several
+// that fit equally well the first is taken. A unix socket is found by its path, or by another path
+// that leads to the same file.
 //
-// Under start_server an address that was not handed down is an error that lists what was. Binding it instead would make
-// every later deploy fail with "address already in use".
+// Under start_server an address that was not passed is an error that lists what was. Binding it
+// instead would make every later deploy fail with "address already in use".
 //
-// Sockets of systemd's socket activation (LISTEN_FDS, LISTEN_PID) count the same if SERVER_STARTER_PORT is not set.
+// Sockets of systemd's socket activation (LISTEN_FDS, LISTEN_PID) count the same if
+// SERVER_STARTER_PORT is not set.
 func Listen(network, address string) (net.Listener, error) {
-	if !handedDown() {
+	if !passed() {
 		return net.Listen(network, address)
 	}
 	switch network {
@@ -41,7 +44,7 @@ func Listen(network, address string) (net.Listener, error) {
 
 // ListenPacket is like [Listen], for datagram sockets and with [net.ListenPacket].
 func ListenPacket(network, address string) (net.PacketConn, error) {
-	if !handedDown() {
+	if !passed() {
 		return net.ListenPacket(network, address)
 	}
 	switch network {
@@ -56,13 +59,13 @@ func ListenPacket(network, address string) (net.PacketConn, error) {
 	return listenPacket(target)
 }
 
-// candidate is a socket that was handed down, as the variable names it and as the system knows it.
+// candidate is a socket that was passed, as the variable names it and as the system knows it.
 type candidate struct {
 	target Listener
 	socket socket
 }
 
-// find chooses among what was handed down.
+// find chooses among what was passed.
 func find(network, address string) (Listener, error) {
 	targets, err := inherited()
 	if err != nil && err != ErrNoListeningTarget {
@@ -94,7 +97,7 @@ func find(network, address string) (Listener, error) {
 		if !IsUnderStartServer() {
 			by = "the service manager"
 		}
-		return nil, fmt.Errorf("not handed down by %s, which handed down %s", by, describe(targets))
+		return nil, fmt.Errorf("not passed by %s, which passed %s", by, describe(targets))
 	}
 	return found, nil
 }
@@ -128,7 +131,8 @@ func ranking(network, address string) (func(candidate) int, error) {
 	}, nil
 }
 
-// rankAddr prefers the same address to one that includes the wanted one, and that to one that is included in it.
+// rankAddr prefers the same address to one that includes the wanted one, and that to one that is
+// included in it.
 func rankAddr(s socket, wanted netip.AddrPort) int {
 	if s.addr.Port() != wanted.Port() {
 		return 0
@@ -146,7 +150,8 @@ func rankAddr(s socket, wanted netip.AddrPort) int {
 	return 0
 }
 
-// rankPath compares with the path as given and as bound. The superdaemon may have bound a relative path elsewhere.
+// rankPath compares with the path as given and as bound. The superdaemon may have bound a relative
+// path elsewhere.
 func rankPath(c candidate, wanted string) int {
 	bound := c.socket.path
 	if bound == "" {

@@ -146,12 +146,12 @@ func TestListenByPath(t *testing.T) {
 func TestListenNotHandedDown(t *testing.T) {
 	tcp, port := inet4(t, syscall.SOCK_STREAM, 127, 0, 0, 1)
 	setenv(t, TCPListener{"127.0.0.1", port, tcp}, UnixListener{"/run/closed.sock", 1 << 30})
-	want := fmt.Sprintf("listen unix /run/app.sock: not handed down by start_server, which handed down "+
+	want := fmt.Sprintf("listen unix /run/app.sock: not passed by start_server, which passed "+
 		`"127.0.0.1:%d=%d" (tcp 127.0.0.1:%d), "/run/closed.sock=1073741824" (bad file descriptor)`, port, tcp, port)
 	if _, err := Listen("unix", "/run/app.sock"); err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
-	want = fmt.Sprintf("listen udp 127.0.0.1:%d: not handed down", port)
+	want = fmt.Sprintf("listen udp 127.0.0.1:%d: not passed", port)
 	if _, err := ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("got %v", err)
 	}
@@ -166,7 +166,7 @@ func TestListenNotHandedDown(t *testing.T) {
 		}
 	}
 	t.Setenv(ServerStarterEnvVarName, "")
-	want = "listen tcp :80: not handed down by start_server, which handed down nothing"
+	want = "listen tcp :80: not passed by start_server, which passed nothing"
 	if _, err := Listen("tcp", ":80"); err == nil || err.Error() != want {
 		t.Errorf("got %v", err)
 	}

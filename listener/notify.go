@@ -15,8 +15,9 @@ import (
 // readyTimeout is how long Ready waits for a manager that is slow to read.
 const readyTimeout = 5 * time.Second
 
-// Generation returns the number of this generation of the server: 1 for the first that start_server started, one more
-// for each attempt since. It is false if the program does not run under start_server.
+// Generation returns the number of this generation of the server: 1 for the first that start_server
+// started, one more for each attempt since. It is false if the program does not run under
+// start_server.
 func Generation() (int, bool) {
 	generation, err := strconv.Atoi(os.Getenv("SERVER_STARTER_GENERATION"))
 	if err != nil || generation < 1 {
@@ -25,12 +26,14 @@ func Generation() (int, bool) {
 	return generation, true
 }
 
-// Ready reports that the server is able to serve, by the protocol of sd_notify(3): start_server --ready-timeout swaps
-// generations on that, and systemd, for a service of Type=notify, counts the start as done. It does nothing if nothing
-// listens for it: $NOTIFY_SOCKET is not set, or names a socket that is not there.
+// Ready reports that the server is able to serve, by the protocol of sd_notify(3): start_server
+// --ready-timeout swaps generations on that, and systemd, for a service of Type=notify, counts the
+// start as done. It does nothing if nothing listens for it: $NOTIFY_SOCKET is not set, or names a
+// socket that is not there.
 //
-// An error, which names $NOTIFY_SOCKET, is a reason to write a line to the log, and none to end a server that is able
-// to serve. Ready takes 5 seconds at most, and that only if the manager does not read.
+// An error, which names $NOTIFY_SOCKET, is a reason to write a line to the log, and none to end a
+// server that is able to serve. Ready takes 5 seconds at most, and that only if the manager does
+// not read.
 func Ready() error {
 	name := os.Getenv("NOTIFY_SOCKET") // a path, or an abstract name with @ for its first byte
 	if name == "" {
@@ -56,8 +59,8 @@ func notify(name, state string) error {
 	return err
 }
 
-// IsUnderStartServer reports whether start_server has started the program. The name is that of shogo82148's package
-// listener.
+// IsUnderStartServer reports whether start_server has started the program. The name is that of
+// shogo82148's package listener.
 func IsUnderStartServer() bool {
 	_, ok := os.LookupEnv(ServerStarterEnvVarName)
 	return ok
@@ -68,8 +71,8 @@ type ListenConfig interface {
 	Listen(ctx context.Context, network, address string) (net.Listener, error)
 }
 
-// PortsFallback returns [Listen] as a method. It is for programs written for shogo82148's package listener; others call
-// Listen.
+// PortsFallback returns [Listen] as a method. It is for programs written for shogo82148's package
+// listener; others call Listen.
 func PortsFallback() (ListenConfig, error) { return portsFallback{}, nil }
 
 type portsFallback struct{}

@@ -7,7 +7,8 @@ import (
 	"os"
 )
 
-// There is no start_server here, so Listen and ListenPacket fall back on package net and the rest never gets this far.
+// There is no start_server here, so Listen and ListenPacket fall back on package net and the rest
+// never gets this far.
 
 func inspect(uintptr) (socket, error) { return socket{}, errors.ErrUnsupported }
 

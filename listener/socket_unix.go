@@ -61,8 +61,8 @@ func closeOnExec(fd uintptr) {
 	syscall.CloseOnExec(int(fd))
 }
 
-// duplicate gives a descriptor that no process started meanwhile inherits. It is not dup3(2) or F_DUPFD_CLOEXEC only
-// because package syscall does not have them everywhere.
+// duplicate gives a descriptor that no process started meanwhile inherits. It is not dup3(2) or
+// F_DUPFD_CLOEXEC only because package syscall does not have them everywhere.
 func duplicate(fd uintptr) (*os.File, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()

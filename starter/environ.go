@@ -191,7 +191,7 @@ func (e *environment) seconds(vars map[string]string, name string, fallback time
 	if vars[name] != e.base[name] {
 		where = e.dir + "/" + name
 	}
-	return fallback, fmt.Errorf("invalid %s %q: not a number of seconds; using %s", where, value, seconds(fallback))
+	return fallback, errors.New(msgInvalidSeconds(where, value, fallback))
 }
 
 // encode returns variables in the form that execve(2) takes. Those in overrides have priority.

@@ -2,7 +2,6 @@ package starter
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,7 +73,7 @@ func (f *fdstore) send(message string, fds ...int) bool {
 		err = sdnotify.SendDescriptors(f.address, message, fds)
 	}
 	if err != nil {
-		f.report(fmt.Sprintf("use the descriptor store of the service manager: %v", err))
+		f.report(msgNotStored(err))
 	}
 	return err == nil
 }

@@ -131,9 +131,9 @@ func (l *log) runReopen() {
 	}, patience)
 	switch {
 	case !ended:
-		l.print(fmt.Sprintf("opening the log file %q takes long", l.file))
+		l.print(msgLogFileSlow(l.file))
 	case err != nil:
-		l.print(fmt.Sprintf("failed to reopen the log file %q: %v", l.file, err))
+		l.print(msgLogFileNotReopened(l.file, err))
 	}
 }
 

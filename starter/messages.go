@@ -176,6 +176,34 @@ func msgEndedInUpgrade(pid int) string {
 
 const msgExiting = "exiting"
 
+func msgNotSent(sig syscall.Signal, pid int, err error) string {
+	return fmt.Sprintf("failed to send %s to %d: %v", process.SignalName(sig), pid, err)
+}
+
+func msgInvalidSeconds(name, value string, used time.Duration) string {
+	return fmt.Sprintf("invalid %s %q: not a number of seconds; using %s", name, value, seconds(used))
+}
+
+func msgInvalidListenFDs(value string) string {
+	return fmt.Sprintf("LISTEN_FDS=%q is not a number of sockets, ignored", value)
+}
+
+func msgNotStored(err error) string {
+	return fmt.Sprintf("use the descriptor store of the service manager: %v", err)
+}
+
+func msgNotNotified(address string, err error) string {
+	return fmt.Sprintf("notify the service manager at NOTIFY_SOCKET=%q: %v", address, err)
+}
+
+func msgLogFileSlow(path string) string {
+	return fmt.Sprintf("opening the log file %q takes long", path)
+}
+
+func msgLogFileNotReopened(path string, err error) string {
+	return fmt.Sprintf("failed to reopen the log file %q: %v", path, err)
+}
+
 func msgStoppingLeft(pid, worker int) string {
 	return fmt.Sprintf("stop_server (pid:%d) stopping worker %d of a start_server that was killed...", pid, worker)
 }

@@ -86,7 +86,7 @@ func (n *notifier) send() {
 		}
 		n.unsent = n.unsent[1:]
 		if err != nil && !n.sendFailed {
-			n.report(fmt.Sprintf("notify the service manager at NOTIFY_SOCKET=%q: %v", n.address, err))
+			n.report(msgNotNotified(n.address, err))
 		}
 		n.sendFailed = err != nil
 	}

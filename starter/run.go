@@ -49,7 +49,8 @@ var ErrUpgradeCheck = errors.New("this process was started to check for an upgra
 //     channels registered with package os/signal receive them as well. PIPE is ignored.
 //   - every child: it reaps all children, so that exec.Cmd.Wait in the same process fails.
 //   - standard output and error, if Config.LogFile is set: they become the log.
-//   - a part of the environment: variables that a service manager or a previous superdaemon set for it.
+//   - a part of the environment: variables that a service manager or a previous superdaemon set for
+//     it.
 //
 // Before it returns, unless Config.GiveBack is false, it restores the handling of signals (PIPE
 // gets its default action unless it was ignored before) and standard output and error. Then Run can

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestRunBeingChecked calls Run as a program does that does not know of upgrades, when it is started
-// with --version to check whether it can continue: nothing may be bound or started.
+// TestRunBeingChecked calls Run as a program does that does not know of upgrades, when it is
+// started with --version to check whether it can continue: nothing may be bound or started.
 func TestRunBeingChecked(t *testing.T) {
 	t.Setenv(probeVariable, "3")
 	marker := filepath.Join(t.TempDir(), "started")

@@ -214,7 +214,7 @@ func (s *sockets) activated(detached bool, report func(string)) []*socket.Socket
 	count, err := strconv.Atoi(value)
 	if err != nil || count <= 0 {
 		if value != "" {
-			report(fmt.Sprintf("LISTEN_FDS=%q is not a number of sockets, ignored", value))
+			report(msgInvalidListenFDs(value))
 		}
 		return nil
 	}

@@ -1,7 +1,6 @@
 package starter
 
 import (
-	"fmt"
 	"os"
 	"slices"
 	"syscall"
@@ -106,7 +105,7 @@ func (d *superdaemon) start(generation int) (int, error) {
 
 func (d *superdaemon) signal(pid int, sig syscall.Signal) {
 	if err := d.workers.adopted.signal(pid, sig); err != nil {
-		d.logLine(fmt.Sprintf("failed to send %s to %d: %v", process.SignalName(sig), pid, err))
+		d.logLine(msgNotSent(sig, pid, err))
 	}
 }
 

@@ -52,7 +52,7 @@ func example() *upgradeState {
 		},
 		Now:     42500 * time.Millisecond,
 		Signals: []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1},
-		Notices: []notice{{PID: 105, Message: sdnotify.Message{Ready: true, Stopping: true, Status: "serving", HasStatus: true, Extend: time.Second}}},
+		Notices: []notice{{PID: 105, Message: sdnotify.Message{Ready: true, Status: "serving", HasStatus: true, Extend: time.Second}}},
 		partStates: partStates{
 			Sockets: []*socket.Socket{
 				{Key: "80", FD: 10, RequestedFD: 5, Name: "80", Listening: true, Given: true, Stored: true},

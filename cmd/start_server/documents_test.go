@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -112,6 +113,39 @@ func TestReadmeLinks(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSecurityProofs checks that the scripts and tests that SECURITY.md names exist.
+func TestSecurityProofs(t *testing.T) {
+	text := read(t, "../../.github/SECURITY.md")
+	scripts := matches(regexp.MustCompile("`([a-z]+(?:_[a-z]+)+)`"), text)
+	for _, name := range scripts {
+		if name == "start_server" {
+			continue
+		}
+		if _, err := os.Stat("../../testdata/script/" + name + ".txtar"); err != nil {
+			t.Error(err)
+		}
+	}
+	tests := matches(regexp.MustCompile("`(Test[A-Za-z]+)`"), text)
+	for _, name := range tests {
+		if !slices.ContainsFunc(testFiles(t), func(file string) bool { return strings.Contains(read(t, file), "func "+name+"(") }) {
+			t.Errorf("SECURITY.md names %s, which does not exist", name)
+		}
+	}
+	if len(scripts) < 5 || len(tests) < 3 {
+		t.Errorf("found the scripts %q and the tests %q", scripts, tests)
+	}
+}
+
+// testFiles returns the test files of the packages that the superdaemon consists of.
+func testFiles(t *testing.T) []string {
+	inner, err1 := filepath.Glob("../../internal/*/*_test.go")
+	outer, err2 := filepath.Glob("../../starter/*_test.go")
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	return append(inner, outer...)
 }
 
 // TestReadmeMap checks that the files in CONTRIBUTING's map of the code exist.

@@ -28,6 +28,7 @@ const Unchanged = -1
 // Owner is the owner of a file.
 type Owner struct{ UID, GID int }
 
+// String returns UID:GID as for chown(1), each empty if unchanged.
 func (o Owner) String() string {
 	number := func(id int) string {
 		if id == Unchanged {

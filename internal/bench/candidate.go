@@ -30,8 +30,8 @@ const (
 	none                   // no superdaemon
 )
 
-// peers are programs of the same kind that a Go module holds. They are fetched and built each time: this module does not
-// depend on them.
+// peers are programs of the same kind that a Go module holds. They are fetched and built each time:
+// this module does not depend on them.
 var peers = []struct {
 	name, pkg string
 	kind      kind
@@ -41,8 +41,8 @@ var peers = []struct {
 	{"shogo82148 (Go)", "github.com/shogo82148/server-starter/cmd/start_server@latest", classic},
 }
 
-// ours is the name of the candidate that the others are compared with.
-const ours = "start_server"
+// subject is the name of the candidate that the others are compared with.
+const subject = "start_server"
 
 // builder makes the programs of a run in a directory of their own.
 type builder struct {
@@ -50,23 +50,23 @@ type builder struct {
 	notes []string // what could not be built, and why
 }
 
-// own builds a program of this module, static and stripped as it would be released.
-func (b *builder) own(name, pkg string) (string, error) {
+// build builds a program of this module, static and stripped as it would be released.
+func (b *builder) build(name, pkg string) (string, error) {
 	path := filepath.Join(b.dir, name)
 	return path, run(goCommand("build", "-trimpath", "-ldflags=-s -w", "-o", path, pkg))
 }
 
 // workers builds the programs that the candidates start.
 func (b *builder) workers() (w workers, err error) {
-	if w.stamp, err = b.own("stamp", "./internal/bench/stamp"); err == nil {
-		w.web, err = b.own("web", "./internal/bench/web")
+	if w.stamp, err = b.build("stamp", "./internal/bench/stamp"); err == nil {
+		w.web, err = b.build("web", "./internal/bench/web")
 	}
 	return w, err
 }
 
 // candidates are the columns of the table.
 func (b *builder) candidates(path, reference string, given []string) ([]candidate, error) {
-	list := []candidate{{ours, path, full}}
+	list := []candidate{{subject, path, full}}
 	if _, err := os.Stat(reference); err == nil {
 		list = append(list, candidate{"Perl", reference, classic})
 	} else {
@@ -111,7 +111,7 @@ func (b *builder) peers(given []string) (list []candidate, err error) {
 
 // floors builds the programs that show what cannot be undercut.
 func (b *builder) floors() (list []candidate, err error) {
-	path, err := b.own("floor", "./internal/bench/floor")
+	path, err := b.build("floor", "./internal/bench/floor")
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ package main
 import (
 	"debug/elf"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/start-server/start-server/internal/bench/eventlog"
+	"github.com/start-server/start-server/internal/measure"
 )
 
 // workers are the programs that the candidates run.
@@ -46,7 +46,7 @@ func figures(idle time.Duration) []figure {
 		{"hup", "HUP to the new worker's main", milliseconds, 20, starters, hupToMain},
 		{"term", "HUP to the old worker's TERM, after `--interval=1`", milliseconds, 3, superdaemons, hupToTerm()},
 		{"term", "the same with readiness, `--ready-timeout`", milliseconds, 10, []kind{full}, hupToTerm("--ready-timeout=60")},
-		{"memory", "anonymous memory at rest", megabytes, 5, starters, memoryAfter(0)},
+		{"memory", "anonymous memory when idle", megabytes, 5, starters, memoryAfter(0)},
 		{"generations", "the same after 1,000 generations", megabytes, 1, starters, memoryAfter(1000)},
 		{"cpu", "processor time for a generation", milliseconds, 5, starters, cpuFor(40)},
 		{"idle", fmt.Sprintf("system calls in %v of idleness", idle), plain, 1, starters, syscallsIn(idle)},
@@ -57,7 +57,7 @@ func figures(idle time.Duration) []figure {
 		{"upgrade", "upgrade: USR2 to the line that the new version serves", milliseconds, 10, []kind{full}, upgrade},
 	}
 	for _, processes := range []int{1, 100, 1000} {
-		title := fmt.Sprintf("recovery: exec after kill -9 to the next worker's main, with %d more processes", processes)
+		title := fmt.Sprintf("recovery: exec after kill -9 to the next worker's main, more processes: %d", processes)
 		list = append(list, figure{"recovery", title, milliseconds, 5, []kind{full}, recoverAmong(processes)})
 	}
 	return append(list,
@@ -66,8 +66,8 @@ func figures(idle time.Duration) []figure {
 	)
 }
 
-// startWith times the start with so many ports. Each has an address of its own out of 127.0.0.0/8 and a port number
-// that the kernel picks, so nothing is in the way of anything.
+// startWith times a start with this number of ports. Each has an address of its own out of
+// 127.0.0.0/8 and a port number that the kernel picks, so nothing is in the way of anything.
 func startWith(ports int) func(candidate, workers) ([]float64, error) {
 	var options []string
 	for i := range ports {
@@ -126,7 +126,7 @@ func hupToMain(c candidate, w workers) ([]float64, error) {
 			return nil, err
 		}
 		samples = append(samples, float64(begin-hup))
-		time.Sleep(20 * time.Millisecond) // HUPs come to a superdaemon at rest
+		time.Sleep(20 * time.Millisecond) // each HUP finds the superdaemon idle
 	}
 	return samples, nil
 }
@@ -143,7 +143,7 @@ func hupToTerm(options ...string) func(candidate, workers) ([]float64, error) {
 	}
 }
 
-// generate makes so many generations as fast as they will go.
+// generate makes n generations, one right after the other.
 func (s *superdaemon) generate(n int) error {
 	for generation := 1; generation <= n; generation++ {
 		if _, _, _, err := s.swap(generation, 1); err != nil {
@@ -163,12 +163,12 @@ func memoryAfter(generations int) func(candidate, workers) ([]float64, error) {
 		if err := s.generate(generations); err != nil {
 			return nil, err
 		}
-		bytes, err := s.restingMemory()
+		bytes, err := s.idleMemory()
 		return []float64{bytes}, err
 	}
 }
 
-// cpuFor measures the mean of so many generations.
+// cpuFor measures the mean of this number of generations.
 func cpuFor(generations int) func(candidate, workers) ([]float64, error) {
 	return func(c candidate, w workers) ([]float64, error) {
 		s, err := begin(c, w, []string{"--interval=0"})
@@ -188,7 +188,7 @@ func cpuFor(generations int) func(candidate, workers) ([]float64, error) {
 	}
 }
 
-// hupAmong times a swap while so many old workers, which do not end at TERM, are still there.
+// hupAmong times a swap while this number of old workers, which do not end at TERM, is left.
 func hupAmong(lingering int) func(candidate, workers) ([]float64, error) {
 	return func(c candidate, w workers) ([]float64, error) {
 		s, err := begin(c, w, []string{"--interval=0"}, "STAMP_LINGER=1")
@@ -230,8 +230,8 @@ func upgrade(c candidate, w workers) ([]float64, error) {
 	return []float64{float64(eventlog.Now() - began)}, nil
 }
 
-// recoverAmong kills the superdaemon and times the start of another one, which finds the worker among so many more
-// processes, takes the socket over from it and starts the next generation.
+// recoverAmong kills the superdaemon and times the start of another one, which finds the worker
+// among this number of processes, takes the socket over from it and starts the next generation.
 func recoverAmong(processes int) func(candidate, workers) ([]float64, error) {
 	return func(c candidate, w workers) ([]float64, error) {
 		end, err := bystanders(processes)
@@ -239,7 +239,7 @@ func recoverAmong(processes int) func(candidate, workers) ([]float64, error) {
 		if err != nil {
 			return nil, err
 		}
-		port, err := freePort()
+		port, err := measure.FreeAddress()
 		if err != nil {
 			return nil, err
 		}
@@ -262,7 +262,7 @@ func recoverAmong(processes int) func(candidate, workers) ([]float64, error) {
 	}
 }
 
-// bystanders starts so many processes that have nothing to do with anything.
+// bystanders starts n processes that hold none of the sockets.
 func bystanders(n int) (end func(), err error) {
 	var list []*exec.Cmd
 	for range n {
@@ -279,15 +279,6 @@ func bystanders(n int) (end func(), err error) {
 			_ = cmd.Wait()
 		}
 	}, err
-}
-
-// freePort returns an address that was free a moment ago: that of a superdaemon that is started twice.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // syscallsIn counts what a superdaemon does while there is nothing to do.
@@ -313,15 +304,16 @@ func syscallsIn(idle time.Duration) func(candidate, workers) ([]float64, error) 
 	}
 }
 
-// completed are the lines of strace's output that are neither what a thread was in the middle of when strace came, nor
-// what it is in the middle of when strace goes.
+// completed are the lines of strace's output that are neither what a thread was in the middle of
+// when strace came, nor what it is in the middle of when strace goes.
 func completed(trace string) []string {
 	return slices.DeleteFunc(slices.Collect(strings.Lines(trace)), func(line string) bool {
 		return strings.Contains(line, "detached ...>") || strings.Contains(line, "unfinished ...>")
 	})
 }
 
-// size is that of the candidate's file. It is an error if it needs a dynamic linker; a script has no size of its own.
+// size is that of the candidate's file. It is an error if it needs a dynamic linker; a script has
+// no size of its own.
 func size(c candidate, _ workers) ([]float64, error) {
 	file, err := elf.Open(c.path)
 	if err != nil {

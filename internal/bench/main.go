@@ -22,20 +22,20 @@ func main() {
 	rounds := flag.Int("rounds", 100, "measure nothing more often than this")
 	idle := flag.Duration("idle", 10*time.Second, "how long to watch an idle superdaemon")
 	svg := flag.String("svg", "", "draw a restart and a recovery, as they were measured, into swap.svg and killed.svg in this `directory` (and measure nothing else, unless -run is given)")
-	ours := flag.String("ours", "", "the start_server of this module (default: built from this tree)")
+	subject := flag.String("start-server", "", "the start_server of this module (default: built from this tree)")
 	reference := flag.String("perl", "/usr/bin/start_server", "Perl's start_server")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./internal/bench [options] [NAME=FILE...]")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	if err := bench(*run, *rounds, *idle, *svg, *ours, *reference, flag.Args()); err != nil {
+	if err := bench(*run, *rounds, *idle, *svg, *subject, *reference, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(run string, rounds int, idle time.Duration, svg, ours, reference string, peers []string) error {
+func bench(run string, rounds int, idle time.Duration, svg, subject, reference string, peers []string) error {
 	dir, err := os.MkdirTemp("", "bench")
 	if err != nil {
 		return err
@@ -46,21 +46,21 @@ func bench(run string, rounds int, idle time.Duration, svg, ours, reference stri
 	if err != nil {
 		return err
 	}
-	if ours == "" {
-		if ours, err = b.own("start_server", "./cmd/start_server"); err != nil {
+	if subject == "" {
+		if subject, err = b.build("start_server", "./cmd/start_server"); err != nil {
 			return err
 		}
 	}
-	if ours, err = filepath.Abs(ours); err != nil { // it is started in other directories
+	if subject, err = filepath.Abs(subject); err != nil { // it is started in other directories
 		return err
 	}
 	if svg != "" {
-		err := errors.Join(drawRestart(filepath.Join(svg, "swap.svg"), ours, w), drawRecovery(filepath.Join(svg, "killed.svg"), ours, w))
+		err := errors.Join(drawRestart(filepath.Join(svg, "swap.svg"), subject, w), drawRecovery(filepath.Join(svg, "killed.svg"), subject, w))
 		if err != nil || run == "" {
 			return err
 		}
 	}
-	candidates, err := b.candidates(ours, reference, peers)
+	candidates, err := b.candidates(subject, reference, peers)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func bench(run string, rounds int, idle time.Duration, svg, ours, reference stri
 	if len(chosen) == 0 {
 		return fmt.Errorf("-run %q: no such figure", run)
 	}
-	return measure(chosen, rounds, candidates, w, b.notes)
+	return measureAll(chosen, rounds, candidates, w, b.notes)
 }
 
 func selected(run string, idle time.Duration) []figure {
@@ -80,9 +80,9 @@ func selected(run string, idle time.Duration) []figure {
 	return slices.DeleteFunc(all, func(f figure) bool { return !slices.Contains(keys, f.key) })
 }
 
-// measure takes the candidates in turn, round after round, so that whatever else the machine does meets them all, and
-// prints the table. What could not be measured is listed below it.
-func measure(figures []figure, rounds int, candidates []candidate, w workers, notes []string) error {
+// measureAll takes the candidates in turn, round after round, so that whatever else the machine
+// does meets them all, and prints the table. What could not be measured is listed below it.
+func measureAll(figures []figure, rounds int, candidates []candidate, w workers, notes []string) error {
 	var rows []row
 	for _, f := range figures {
 		r := row{title: f.title, unit: f.unit, samples: make(map[string][]float64), failed: make(map[string]bool)}
@@ -107,7 +107,7 @@ func measure(figures []figure, rounds int, candidates []candidate, w workers, no
 	for _, note := range notes {
 		fmt.Println("-", note)
 	}
-	if slices.ContainsFunc(rows, func(r row) bool { return r.failed[ours] }) {
+	if slices.ContainsFunc(rows, func(r row) bool { return r.failed[subject] }) {
 		return errors.New("start_server failed, see above")
 	}
 	return nil

@@ -22,11 +22,11 @@ type swap struct {
 	oldPID, newPID int
 }
 
-// measureSwap has 16 clients ask a worker that takes a while to start and to answer. In the middle cause is called,
-// which makes a new worker start.
-func measureSwap(ours string, w workers, cause func(*superdaemon) error) (*swap, error) {
+// measureSwap has 16 clients ask a worker that takes a while to start and to answer. In the middle
+// cause is called, which makes a new worker start.
+func measureSwap(subject string, w workers, cause func(*superdaemon) error) (*swap, error) {
 	result := &swap{picture: newPicture()}
-	s, err := start(ours, []string{"--path=sock", "--ready-timeout=10"}, []string{w.web}, result.environ()...)
+	s, err := start(subject, []string{"--path=sock", "--ready-timeout=10"}, []string{w.web}, result.environ()...)
 	if err != nil {
 		return nil, err
 	}
@@ -66,9 +66,9 @@ func (s *swap) draw(b *bytes.Buffer, began time.Duration) {
 }
 
 // drawRestart measures what a HUP does and draws it into the file.
-func drawRestart(path, ours string, w workers) error {
+func drawRestart(path, subject string, w workers) error {
 	var pid int
-	s, err := measureSwap(ours, w, func(s *superdaemon) error {
+	s, err := measureSwap(subject, w, func(s *superdaemon) error {
 		pid = s.cmd.Process.Pid
 		_, err := s.hup()
 		return err
@@ -83,11 +83,12 @@ func drawRestart(path, ours string, w workers) error {
 	}), 0o644)
 }
 
-// drawRecovery measures what happens when the superdaemon is killed and executed again, and draws it into the file.
-func drawRecovery(path, ours string, w workers) error {
+// drawRecovery measures what happens when the superdaemon is killed and executed again, and draws
+// it into the file.
+func drawRecovery(path, subject string, w workers) error {
 	var killed, again int
 	var executed time.Duration
-	s, err := measureSwap(ours, w, func(s *superdaemon) error {
+	s, err := measureSwap(subject, w, func(s *superdaemon) error {
 		killed = s.cmd.Process.Pid
 		if err := s.kill(); err != nil {
 			return err

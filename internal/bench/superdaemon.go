@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/start-server/start-server/internal/bench/eventlog"
+	"github.com/start-server/start-server/internal/measure"
 )
 
 // patience is how long anything may take. It is reached only if something hangs.
@@ -39,7 +40,8 @@ type superdaemon struct {
 
 var errNothing = errors.New("nothing")
 
-// memory is a file system in memory, as /run is, where status files are kept; "" for where temporary files are.
+// memory is a file system in memory, as /run is, where status files are kept; "" for where
+// temporary files are.
 var memory = func() string {
 	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
 		return "/dev/shm"
@@ -47,8 +49,8 @@ var memory = func() string {
 	return ""
 }()
 
-// start executes program with the options, to run the worker; "" is the worker alone. Its files are in a directory of
-// their own.
+// start executes program with the options, to run the worker; "" is the worker alone. Its files are
+// in a directory of their own.
 func start(program string, options, worker []string, env ...string) (*superdaemon, error) {
 	s := &superdaemon{args: worker, status: slices.Contains(options, statusOption)}
 	if program != "" {
@@ -78,7 +80,8 @@ func (s *superdaemon) execute() error {
 	defer log.Close()
 	cmd, finished := exec.Command(s.args[0], s.args[1:]...), make(chan error, 1)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = s.env, s.dir, log, log
-	// So that nothing of it can stay behind: stop ends the group, and the end of this program, however it comes, the superdaemon.
+	// So that no process is left: stop kills the group, and if this program ends in any way, the
+	// superdaemon gets TERM.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	s.began = eventlog.Now()
 	if err := cmd.Start(); err != nil {
@@ -98,13 +101,14 @@ func (s *superdaemon) kill() error {
 	return nil
 }
 
-// await returns when each of the wanted events was reported, in whatever order, and drops all others. PID and At of want
-// are filled in.
+// await returns when each of the wanted events was reported, in whatever order, and drops all
+// others. PID and At of want are filled in.
 func (s *superdaemon) await(want ...eventlog.Entry) ([]eventlog.Entry, error) {
 	return want, s.awaitFor(patience, want)
 }
 
-// awaitFor is await with a patience of its own; what was reported is filled in even if something is missing.
+// awaitFor is await with a patience of its own; what was reported is filled in even if something is
+// missing.
 func (s *superdaemon) awaitFor(patience time.Duration, want []eventlog.Entry) error {
 	timeout := time.After(patience)
 	for slices.ContainsFunc(want, func(w eventlog.Entry) bool { return w.At == 0 }) {
@@ -139,8 +143,8 @@ func (s *superdaemon) hup() (time.Duration, error) {
 // statusOption makes settle possible.
 const statusOption = "--status-file=status"
 
-// settle waits until the status file holds so many workers, the newest of the given generation: then no start is under
-// way. Without a status file it returns at once.
+// settle waits until the status file holds this number of workers, the newest of the given
+// generation: then no start is under way. Without a status file it returns at once.
 func (s *superdaemon) settle(generation, workers int) error {
 	if !s.status {
 		return nil
@@ -155,8 +159,9 @@ func (s *superdaemon) settle(generation, workers int) error {
 	return fmt.Errorf("status file: never held generation %d and %d workers\n%s", generation, workers, s.log())
 }
 
-// swap is one HUP from beginning to end: from generation old to the next one, with so many workers when it is over.
-// It returns when HUP was sent, when the new worker's main began and when the old worker got TERM.
+// swap is one HUP from beginning to end: from generation old to the next one, with this number of
+// workers when it is over. It returns when HUP was sent, when the new worker's main began and when
+// the old worker got TERM.
 func (s *superdaemon) swap(old, workers int) (hup, begin, term time.Duration, err error) {
 	// With --interval=0 the old worker may get its TERM before the new one's main begins.
 	want := []eventlog.Entry{{Name: "main", Generation: old + 1}, {Name: "TERM", Generation: old}}
@@ -195,40 +200,22 @@ func (s *superdaemon) stop() {
 	os.RemoveAll(s.dir)
 }
 
-// anonymous is the line of proc_pid_smaps_rollup(5) that counts what is not pages of a file: those are shared with every process
-// that runs the same binary, and the kernel takes them back when it needs the memory.
-var anonymous = regexp.MustCompile(`(?m)^Anonymous:\s+(\d+) kB`)
-
-// anonymousMemory is that of the superdaemon, in bytes.
-func (s *superdaemon) anonymousMemory() (float64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	line := anonymous.FindSubmatch(text)
-	if line == nil {
-		return 0, errors.New("smaps_rollup has no line Anonymous")
-	}
-	n, err := strconv.Atoi(string(line[1]))
-	return float64(n << 10), err
-}
-
-// restingMemory is the memory when it has not changed for three seconds.
-func (s *superdaemon) restingMemory() (float64, error) {
-	last, err := s.anonymousMemory()
+// idleMemory is the memory when it has not changed for three seconds.
+func (s *superdaemon) idleMemory() (float64, error) {
+	last, err := measure.AnonymousMemory(s.cmd.Process.Pid)
 	deadline := time.Now().Add(patience)
 	for since := time.Now(); err == nil && time.Since(since) < 3*time.Second && time.Now().Before(deadline); {
 		time.Sleep(100 * time.Millisecond)
-		var now float64
-		if now, err = s.anonymousMemory(); now != last {
+		var now int
+		if now, err = measure.AnonymousMemory(s.cmd.Process.Pid); now != last {
 			last, since = now, time.Now()
 		}
 	}
-	return last, err
+	return float64(last), err
 }
 
-// cpu is the time that the process itself, not its children, has spent on a processor. /proc/PID/stat counts in ticks
-// of 10 ms; schedstat has nanoseconds.
+// cpu is the time that the process itself, not its children, has spent on a processor.
+// /proc/PID/stat counts in ticks of 10 ms; schedstat has nanoseconds.
 func (s *superdaemon) cpu() (time.Duration, error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.cmd.Process.Pid))
 	if err != nil || files == nil {

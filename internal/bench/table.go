@@ -38,8 +38,8 @@ func median(samples []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// writeTable prints a column for each candidate: the median, how much that is of ours, and the smallest and the largest
-// sample.
+// writeTable prints a column for each candidate: the median, its ratio to that of start_server, and
+// the smallest and the largest sample.
 func writeTable(w io.Writer, rows []row, candidates []candidate) {
 	var names []string
 	for _, c := range candidates {
@@ -64,7 +64,7 @@ func (r row) cell(name string) string {
 		return "–"
 	}
 	text := strings.TrimSpace("**" + r.unit.format(median(samples)) + "** " + r.unit.name)
-	if base := r.samples[ours]; name != ours && len(base) > 0 && median(base) > 0 {
+	if base := r.samples[subject]; name != subject && len(base) > 0 && median(base) > 0 {
 		text += fmt.Sprintf(" ×%.2f", median(samples)/median(base))
 	}
 	if len(samples) > 1 {

@@ -9,11 +9,11 @@ import (
 
 func TestWriteTable(t *testing.T) {
 	t.Parallel()
-	candidates := []candidate{{ours, "", full}, {"Perl", "", classic}, {"bare", "", bare}, {"peer", "", classic}}
+	candidates := []candidate{{subject, "", full}, {"Perl", "", classic}, {"bare", "", bare}, {"peer", "", classic}}
 	rows := []row{{
 		title:   "start",
 		unit:    milliseconds,
-		samples: map[string][]float64{ours: {3e6, 1e6, 2e6, 9e6}, "Perl": {50e6}, "peer": {1e6}},
+		samples: map[string][]float64{subject: {3e6, 1e6, 2e6, 9e6}, "Perl": {50e6}, "peer": {1e6}},
 		failed:  map[string]bool{"peer": true},
 	}}
 	var got strings.Builder

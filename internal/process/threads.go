@@ -2,7 +2,7 @@ package process
 
 import "runtime"
 
-// ReserveThreads creates every thread that this process will need, if at most so many goroutines
+// ReserveThreads creates every thread that this process will need, if at most this many goroutines
 // are in long system calls at once. The Go runtime creates a thread when all others are busy, and
 // aborts the process if it cannot (a full pids cgroup, RLIMIT_NPROC). It keeps idle threads, and
 // uses them before it creates another.

@@ -1,7 +1,6 @@
 package scripttest
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,16 +11,18 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/measure"
 )
 
-// memorySlack is by how many KiB the memory of a superdaemon may exceed that of the first check: it
-// varies with the garbage collector, and more with the race detector.
-const memorySlack = 16 << 10
+// memorySlack is by how many bytes the memory of a superdaemon may exceed that of the first check:
+// it varies with the garbage collector, and more with the race detector.
+const memorySlack = 16 << 20
 
 // usage is the usage of resources, which must not grow.
 type usage struct {
 	descriptors int
-	memory      int // KiB
+	memory      int // bytes
 }
 
 func healthy(ts *testscript.TestScript, neg bool, args []string) {
@@ -34,15 +35,15 @@ func healthy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(unix.Kill(pid, unix.SIGHUP))
 	waitServing(ts, pid, generation)
 	if _, ok := ps.firstUsage[name]; !ok {
-		ps.firstUsage[name] = measure(pid)
+		ps.firstUsage[name] = leastUsage(pid)
 	}
 	first := ps.firstUsage[name]
-	ts.Logf("generation %d: %+v, at the first check %+v", generation, measure(pid), first)
+	ts.Logf("generation %d: %+v, at the first check %+v", generation, leastUsage(pid), first)
 	waitFor(ts, func() bool {
-		now := measure(pid)
+		now := leastUsage(pid)
 		return now.descriptors <= first.descriptors && now.memory <= first.memory+memorySlack
 	}, func() string {
-		return fmt.Sprintf("at the first check %+v, now %+v", first, measure(pid))
+		return fmt.Sprintf("at the first check %+v, now %+v", first, leastUsage(pid))
 	})
 }
 
@@ -125,29 +126,16 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
-// measure returns the minimum of a few samples: a descriptor may be open for a moment.
-func measure(pid int) usage {
+// leastUsage returns the minimum of a few samples: a descriptor may be open for a moment.
+func leastUsage(pid int) usage {
 	least := usage{1 << 30, 1 << 30}
 	for range 5 {
 		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 		least.descriptors = min(least.descriptors, len(fds))
-		least.memory = min(least.memory, anonymousMemory(pid))
+		if bytes, err := measure.AnonymousMemory(pid); err == nil {
+			least.memory = min(least.memory, bytes)
+		}
 		time.Sleep(2 * time.Millisecond)
 	}
 	return least
-}
-
-// anonymousMemory returns the resident memory of a process that is not backed by a file, in KiB.
-func anonymousMemory(pid int) (kib int) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if n, err := fmt.Sscanf(lines.Text(), "RssAnon: %d kB", &kib); n == 1 && err == nil {
-			return kib
-		}
-	}
-	return 0
 }

@@ -52,7 +52,6 @@ func send(address, state string, fds []int) error {
 // Message holds the assignments of one datagram. Other assignments of sd_notify(3) are ignored.
 type Message struct {
 	Ready     bool          `json:"ready"`      // READY=1
-	Stopping  bool          `json:"stopping"`   // STOPPING=1
 	Status    string        `json:"status"`     // STATUS=, in UTF-8
 	HasStatus bool          `json:"has_status"` // distinguishes an empty status from none
 	Extend    time.Duration `json:"extend"`     // EXTEND_TIMEOUT_USEC=, 0 if absent
@@ -69,8 +68,6 @@ func parse(datagram []byte) (m Message, ok bool) {
 		switch name {
 		case "READY":
 			m.Ready = m.Ready || value == "1"
-		case "STOPPING":
-			m.Stopping = m.Stopping || value == "1"
 		case "STATUS":
 			if utf8.ValidString(value) {
 				m.Status, m.HasStatus = value, true

@@ -42,7 +42,7 @@ func TestSendThenNext(t *testing.T) {
 	sendT(t, r.Address(), "READY=1\nSTATUS=3 requests\nEXTEND_TIMEOUT_USEC=1500000")
 	wantNext(t, r, anyProcess, Message{Ready: true, Status: "3 requests", HasStatus: true, Extend: 1500 * time.Millisecond})
 	sendT(t, r.Address(), "STOPPING=1\nSTATUS=\n")
-	wantNext(t, r, anyProcess, Message{Stopping: true, HasStatus: true})
+	wantNext(t, r, anyProcess, Message{HasStatus: true})
 }
 
 func TestNextWaits(t *testing.T) {

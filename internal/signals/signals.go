@@ -40,9 +40,8 @@ func ending() []os.Signal {
 	return slices.Concat(stop, stray, []os.Signal{syscall.SIGHUP, syscall.SIGUSR2})
 }
 
-// init, because a superdaemon that replaces another one has signals to lose: until
-// they are caught, TERM ends it. This package imports next to nothing
-// so that it is initialised as early as can be.
+// init runs Catch, because a superdaemon that replaces another one can lose signals: until they are
+// caught, TERM ends it. This package imports almost nothing, so that it is initialized early.
 func init() {
 	if os.Getenv(Variable) != "" {
 		Catch()
@@ -83,8 +82,8 @@ func Release() {
 	received = Channels{}
 }
 
-// CatchRest catches the other signals. From then on only KILL and the signals of a crash end the
-// process. A child may have ended before SIGCHLD was caught.
+// CatchRest catches the other signals. From then on only KILL, the signals of a crash and those
+// that Go cannot catch (34) end the process. A child may have ended before SIGCHLD was caught.
 func CatchRest() {
 	signal.Notify(received.Child, syscall.SIGCHLD)
 	signal.Notify(received.Stray, stray...)

@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fault is something that goes wrong. Inject returns when the cause is removed; the superdaemon may not have recovered yet.
+// fault is something that goes wrong. Inject returns when the cause is removed; the superdaemon may
+// not have recovered yet.
 type fault struct {
 	name   string
 	kills  int  // how many serving workers it kills; those lose what they are answering
@@ -60,7 +61,7 @@ var faults = []fault{
 	{name: "program_given_up", swaps: true, alone: true, inject: programGivenUp},
 }
 
-// someTime is up to so many milliseconds.
+// someTime returns a random time below this number of milliseconds.
 func (s *harness) someTime(milliseconds int) time.Duration {
 	return time.Duration(s.rand.IntN(milliseconds*1000)) * time.Microsecond
 }
@@ -86,7 +87,8 @@ func (s *harness) second(first int) (pid int, err error) {
 	return pid, err
 }
 
-// untilLogged does something and waits until the log has so many more lines with the text.
+// untilLogged does something and waits until the log has this number of further lines with the
+// text.
 func (s *harness) untilLogged(text string, times int, do func() error) error {
 	before := s.logged(text)
 	if err := do(); err != nil {
@@ -144,7 +146,8 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// gated has HUP start a worker that is not ready before the gate is opened, and calls do with its pid.
+// gated starts by HUP a worker that is not ready before the gate is opened, and calls do with its
+// pid.
 func (s *harness) gated(do func(pid int) error) error {
 	first, err := s.current()
 	if err != nil {
@@ -168,7 +171,8 @@ func killNew(s *harness) error {
 	return s.gated(func(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) })
 }
 
-// stopNew stops a worker that is starting for longer than it has to get ready: TERM does not reach it, only KILL.
+// stopNew stops a worker that is starting for longer than it has to get ready: TERM does not reach
+// it, only KILL.
 func stopNew(s *harness) error {
 	return s.gated(func(pid int) error {
 		return s.untilLogged("new worker "+strconv.Itoa(pid)+" seems to have failed to start", 1, func() error {
@@ -266,8 +270,8 @@ func statusDirectoryGone(s *harness) error {
 	return errors.Join(err, s.hup())
 }
 
-// limited has the superdaemon, and not its worker, run into a limit at a HUP, and waits until its log complains.
-// The option is one of prlimit(1).
+// limited sets a limit for the superdaemon, not for its workers, that fails at a HUP, and waits
+// until its log reports that. The option is one of prlimit(1).
 func limited(option, limit, complaint string) func(*harness) error {
 	return func(s *harness) error {
 		old, err := s.prlimit("--raw", "--noheadings", "--output=SOFT", option)
@@ -284,8 +288,8 @@ func limited(option, limit, complaint string) func(*harness) error {
 	}
 }
 
-// prlimit sets or reads a limit of the superdaemon. It takes a process of the same user: root without CAP_SYS_RESOURCE, as
-// in many a container, may not.
+// prlimit sets or reads a limit of the superdaemon. It takes a process of the same user: root
+// without CAP_SYS_RESOURCE, as in many a container, may not.
 func (s *harness) prlimit(args ...string) (string, error) {
 	cmd := exec.Command("prlimit", append([]string{"--pid=" + strconv.Itoa(s.cmd.Process.Pid)}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cmd.SysProcAttr.Credential}
@@ -347,7 +351,8 @@ func upgradeBroken(s *harness) error {
 }
 
 func straySignals(s *harness) error {
-	// Left out are those that stop a process, like TTOU: they are for the terminal's user. And 34, which Go cannot catch.
+	// Left out are those that stop a process, like TTOU: they are for the terminal's user. And 34,
+	// which Go cannot catch.
 	strays := []syscall.Signal{syscall.SIGUSR1, syscall.SIGALRM, syscall.SIGWINCH, syscall.SIGCONT, syscall.SIGPIPE,
 		syscall.SIGCHLD, syscall.SIGURG, syscall.SIGIO, syscall.SIGVTALRM, syscall.SIGPROF, syscall.SIGPWR, syscall.SIGXCPU,
 		syscall.SIGXFSZ, syscall.SIGTRAP, syscall.SIGSYS, syscall.SIGABRT, syscall.Signal(40), syscall.Signal(64)}
@@ -370,7 +375,8 @@ func superdaemonStopped(s *harness) error {
 
 func superdaemonKilled(s *harness) error { return s.restart() }
 
-// superdaemonKilledInRestart kills it at some moment around a swap, and the next ones while they take over.
+// superdaemonKilledInRestart kills it at some moment around a swap, and the next ones while they
+// take over.
 func superdaemonKilledInRestart(s *harness) error {
 	if err := s.hup(); err != nil {
 		return err
@@ -387,7 +393,8 @@ func superdaemonKilledInRestart(s *harness) error {
 	return s.restart()
 }
 
-// restart kills the superdaemon and starts it again, with further options if any. The workers serve meanwhile.
+// restart kills the superdaemon and starts it again, with further options if any. The workers serve
+// meanwhile.
 func (s *harness) restart(options ...string) error {
 	s.signal(syscall.SIGKILL)
 	<-s.ended
@@ -395,7 +402,8 @@ func (s *harness) restart(options ...string) error {
 	return s.start(options...)
 }
 
-// socketsShutDown does to the listening sockets, which all workers share, what some servers do when they end.
+// socketsShutDown does to the listening sockets, which all workers share, what some servers do when
+// they end.
 func socketsShutDown(s *harness) error {
 	pid, err := s.current()
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 // hangVariable names the environment variable with the directory of the file system that can hang.
 const hangVariable = "SOAK_HANG"
 
-// underHangingFileSystem runs this program again, in a mount namespace with a file system that hangs while a file "switch"
-// exists (testdata/hangfs): it shows the directory real at mnt. It reports whether that was done, and has ended. That takes
-// root and /dev/fuse.
+// underHangingFileSystem runs this program again, in a mount namespace with a file system that
+// hangs while a file "switch" exists (testdata/hangfs): it shows the directory real at mnt. It
+// reports whether that was done, and has ended. That takes root and /dev/fuse.
 func underHangingFileSystem() (ended bool, err error) {
 	if os.Getenv(hangVariable) != "" {
 		return false, unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0)

@@ -17,10 +17,11 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/start-server/start-server/internal/measure"
 )
 
-// patience is how long anything may take that is waited for. It is reached only when something
-// hangs.
+// patience limits every wait. It is reached only if something hangs.
 const patience = 40 * time.Second
 
 // uid is the user of the superdaemon if root runs the soak. It has no other processes that its
@@ -53,7 +54,7 @@ func newHarness(binary, hang string) (*harness, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", s.path("sock"))
 		},
 	}}
-	if s.port, err = freePort(); err != nil {
+	if s.port, err = measure.FreeAddress(); err != nil {
 		return s, err
 	}
 	if err := errors.Join(s.install(binary), s.start()); err != nil {
@@ -113,16 +114,6 @@ func replace(path, by string) error {
 
 func replaceBy(path string, text []byte, mode os.FileMode) error {
 	return errors.Join(os.WriteFile(path+".new", text, mode), os.Rename(path+".new", path))
-}
-
-// freePort returns an address that was free a moment ago: that of a superdaemon that is killed and
-// started again.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 func (s *harness) start(options ...string) error {
@@ -281,17 +272,10 @@ func (s *harness) descriptors() int {
 	return len(entries)
 }
 
-// memory is the superdaemon's anonymous memory in bytes: that which is not pages of a file.
+// memory is the superdaemon's anonymous memory, in bytes.
 func (s *harness) memory() int {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", s.cmd.Process.Pid))
-	sum := 0
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "Anonymous:" {
-			n, _ := strconv.Atoi(fields[1])
-			sum += n << 10
-		}
-	}
-	return sum
+	bytes, _ := measure.AnonymousMemory(s.cmd.Process.Pid)
+	return bytes
 }
 
 // recovered waits until a generation later than the given one serves, and nothing else is left of

@@ -82,7 +82,7 @@ func soak(binary string, duration time.Duration, seed uint64, first int, only st
 	generations, memoryNow, descriptors := s.newest(), s.memory(), s.descriptors()
 	failures = append(failures, s.stop())
 	report(tallies, time.Since(begin))
-	fmt.Printf("generations %d, descriptors %d at start, %d at end, private memory %.2f MB at start, %.2f MB at end\n",
+	fmt.Printf("generations %d, descriptors %d at start, %d at end, anonymous memory %.2f MB at start, %.2f MB at end\n",
 		generations, s.baseline, descriptors, float64(memory)/1e6, float64(memoryNow)/1e6)
 	return errors.Join(failures...)
 }
@@ -150,7 +150,7 @@ func report(tallies map[string]*tally, took time.Duration) {
 	}
 	fmt.Printf("| **leaves a worker alive** | %d | %d | **%d** | %v |\n", spared.injected, spared.Answered, spared.Lost, spared.Slowest.Round(time.Millisecond))
 	fmt.Printf("| kills a serving worker, or its sockets | %d | %d | %s | %v |\n\n", killed.injected, killed.Answered, killed.loss(), killed.Slowest.Round(time.Millisecond))
-	fmt.Printf("%d faults in %v: answered %d, lost %d where a worker was left alive\n", spared.injected+killed.injected,
+	fmt.Printf("%d faults in %v: answered %d, lost %d with a worker left alive\n", spared.injected+killed.injected,
 		took.Round(time.Second), spared.Answered+killed.Answered, spared.Lost)
 }
 

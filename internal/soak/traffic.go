@@ -10,7 +10,8 @@ import (
 	"github.com/start-server/start-server/internal/load"
 )
 
-// clients is how many ask at once: a quarter each on TCP and on the unix socket, with kept connections and without.
+// clients is how many ask at once: a quarter each on TCP and on the unix socket, with kept
+// connections and without.
 const clients = 16
 
 // traffic starts the clients; the returned function stops them and returns what they got.

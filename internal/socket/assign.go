@@ -20,7 +20,7 @@ func AssignFDs(sockets []*Socket, inherited []int) (files []uintptr, numbers []i
 			numbers[i] = t.place(s.RequestedFD, s.FD)
 		}
 	}
-	free := FirstActivated
+	free := firstActivated
 	for i, s := range sockets {
 		if s.RequestedFD < 0 {
 			for t.taken(free) {
@@ -37,9 +37,9 @@ func AssignFDs(sockets []*Socket, inherited []int) (files []uintptr, numbers []i
 // number outside of that range has that number as well. order holds the indices of the sockets in
 // the order of their numbers from 3 up.
 func AssignActivationFDs(sockets []*Socket, inherited []int) (files []uintptr, numbers, order []int) {
-	end := FirstActivated + len(sockets)
+	end := firstActivated + len(sockets)
 	inherited = slices.DeleteFunc(slices.Clone(inherited), func(fd int) bool {
-		return fd >= FirstActivated && fd < end
+		return fd >= firstActivated && fd < end
 	})
 	t := newTable(inherited)
 	numbers = make([]int, len(sockets))
@@ -48,12 +48,12 @@ func AssignActivationFDs(sockets []*Socket, inherited []int) (files []uintptr, n
 	for i, s := range sockets {
 		if s.RequestedFD >= 0 {
 			numbers[i] = t.place(s.RequestedFD, s.FD)
-			if placed[i] = s.RequestedFD >= FirstActivated && s.RequestedFD < end; placed[i] {
-				order[s.RequestedFD-FirstActivated] = i
+			if placed[i] = s.RequestedFD >= firstActivated && s.RequestedFD < end; placed[i] {
+				order[s.RequestedFD-firstActivated] = i
 			}
 		}
 	}
-	free := FirstActivated
+	free := firstActivated
 	for i, s := range sockets {
 		if placed[i] {
 			continue
@@ -62,7 +62,7 @@ func AssignActivationFDs(sockets []*Socket, inherited []int) (files []uintptr, n
 			free++
 		}
 		t.place(free, s.FD)
-		order[free-FirstActivated] = i
+		order[free-firstActivated] = i
 		if s.RequestedFD < 0 {
 			numbers[i] = free
 		}
@@ -79,7 +79,7 @@ type table struct {
 
 func newTable(inherited []int) *table {
 	t := &table{inherited: inherited}
-	for fd := range FirstActivated {
+	for fd := range firstActivated {
 		t.place(fd, fd)
 	}
 	return t

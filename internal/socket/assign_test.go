@@ -97,8 +97,8 @@ func TestAssignRandom(t *testing.T) {
 		files, numbers, order := AssignActivationFDs(sockets, inherited)
 		checkNumbers(t, sockets, files, numbers)
 		for place, i := range order {
-			if files[FirstActivated+place] != uintptr(sockets[i].FD) {
-				t.Fatalf("requests %v, inherited %v: socket %d is not at %d in %v", requests, inherited, i, FirstActivated+place, files)
+			if files[firstActivated+place] != uintptr(sockets[i].FD) {
+				t.Fatalf("requests %v, inherited %v: socket %d is not at %d in %v", requests, inherited, i, firstActivated+place, files)
 			}
 		}
 		slices.Sort(order)

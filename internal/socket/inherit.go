@@ -14,16 +14,16 @@ import (
 	"github.com/start-server/start-server/internal/portspec"
 )
 
-// FirstActivated is the number of the first descriptor passed by socket activation
+// firstActivated is the number of the first descriptor passed by socket activation
 // (SD_LISTEN_FDS_START, sd_listen_fds(3)).
-const FirstActivated = 3
+const firstActivated = 3
 
 // Inherit takes over the descriptors that a service manager has passed, which are count many from
-// FirstActivated up, if they are among the inherited ones. Their keys are the addresses that they
+// firstActivated up, if they are among the inherited ones. Their keys are the addresses that they
 // are bound to. It skips a descriptor that is not a socket, with an error.
 func Inherit(count int, inherited []int, names []string) (sockets []*Socket, errs []error) {
 	for i := range count {
-		fd := FirstActivated + i
+		fd := firstActivated + i
 		if !slices.Contains(inherited, fd) {
 			return sockets, append(errs, fmt.Errorf("take over descriptor %d of LISTEN_FDS=%d: not inherited", fd, count))
 		}

@@ -21,8 +21,8 @@ import (
 	"github.com/start-server/start-server/internal/process"
 )
 
-// DefaultBacklog is SOMAXCONN of the C library. The kernel lowers it to its own limit.
-const DefaultBacklog = 4096
+// defaultBacklog is SOMAXCONN of the C library. The kernel lowers it to its own limit.
+const defaultBacklog = 4096
 
 // A Socket is bound and, if it is a stream socket, listening.
 type Socket struct {
@@ -39,7 +39,7 @@ type Socket struct {
 }
 
 // OpenPort binds a port and listens on it. The backlog is a number of connections; 0 means
-// DefaultBacklog.
+// defaultBacklog.
 func OpenPort(p portspec.Port, backlog int) (*Socket, error) {
 	family, addr, err := resolve(p)
 	if err != nil {
@@ -101,7 +101,7 @@ func bindAndListen(fd, kind int, addr unix.Sockaddr, backlog int) error {
 
 func listen(fd, backlog int) error {
 	if backlog == 0 {
-		backlog = DefaultBacklog
+		backlog = defaultBacklog
 	}
 	return unix.Listen(fd, backlog)
 }

@@ -74,7 +74,7 @@ func main() {
 	flag.IntVar(&p.clients, "clients", 16, "how many ask at a time")
 	flag.IntVar(&p.swaps, "swaps", 30, "how many swaps in each round")
 	flag.Int64Var(&p.answers, "answers", 200, "how many answers each generation gives before it is swapped")
-	flag.DurationVar(&p.pause, "pause", 0, "how long a client rests between requests")
+	flag.DurationVar(&p.pause, "pause", 0, "pause of a client between requests")
 	flag.Parse()
 
 	run := func() error { return measureAll(p) }

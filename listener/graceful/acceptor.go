@@ -14,8 +14,9 @@ import (
 // the socket was made blocking, by Fd of the file that File returns: the call sits in the kernel.
 const stuckAccept = time.Second
 
-// lastAccepted is how long a server has to take note of the connections that it accepted last, in the
-// goroutines that it has started for them. gRPC closes one that it comes to after it was stopped.
+// lastAccepted is how long a server has to take note of the connections that it accepted last, in
+// the goroutines that it has started for them. gRPC closes one that it comes to after it was
+// stopped.
 const lastAccepted = 100 * time.Millisecond
 
 // acceptor is a listener that reports when Accept was first called and when it has failed, which

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// settle is how long a client of HTTP/2 has to notice that it was asked to go: a round trip and
-// then some, the same second that net/http waits after a GOAWAY.
+// settle is how long an HTTP/2 client has to act on a GOAWAY: more than a round trip, the same
+// second that net/http waits.
 const settle = time.Second
 
 // connections are those that a server has accepted and that are neither closed nor hijacked, and
@@ -21,7 +21,8 @@ type connections struct {
 	hijacked atomic.Int64
 }
 
-// connection is what is known of one. net/http does not let a server ask for it, it only reports.
+// connection is what is known of a connection. net/http reports its state and cannot be asked for
+// it.
 type connection struct {
 	mu      sync.Mutex
 	state   http.ConnState
@@ -54,8 +55,8 @@ func (c *connections) find(conn net.Conn) *connection {
 	return one.(*connection)
 }
 
-// sweep closes connections whose time for a further request is over, asks clients of HTTP/2 to go,
-// and returns how many connections are left.
+// sweep closes connections whose time for a further request is over, sends GOAWAY to HTTP/2
+// clients, and returns how many connections are left.
 func (c *connections) sweep(now time.Time, grace time.Duration) int {
 	left := int(c.hijacked.Load())
 	c.all.Range(func(key, value any) bool {
@@ -94,7 +95,8 @@ func (c *connection) expired(now time.Time, grace time.Duration) bool {
 	return now.Sub(c.since) >= grace
 }
 
-// String counts the connections in each state, and names the client whose request has taken longest.
+// String counts the connections in each state, and names the client whose request has taken
+// longest.
 func (c *connections) String() string {
 	var requests, idle int
 	var oldest net.Conn

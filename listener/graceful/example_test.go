@@ -100,8 +100,8 @@ func ExampleGroup() {
 	// both have ended
 }
 
-// A server with a protocol of its own. Serve returns when the listener was closed and all connections
-// have ended, so no function that stops it is needed. A gRPC server is added like this:
+// A server with a protocol of its own. Serve returns when the listener was closed and all
+// connections have ended, so no function that stops it is needed. A gRPC server is added like this:
 //
 //	g.AddListener(l, server.Serve, func(context.Context) error {
 //		server.GracefulStop()
@@ -149,8 +149,8 @@ func ExampleGroup_AddListener() {
 	// all connections have ended
 }
 
-// A UDP server. All generations read from the same socket, each datagram is for one of them, and the
-// old one only has to answer the datagram that it holds.
+// A UDP server. All generations read from the same socket, each datagram is for one of them, and
+// the old one only has to answer the datagram that it holds.
 func ExampleGroup_Add() {
 	conn, err := listener.ListenPacket("udp", "127.0.0.1:0") // start_server --port=u53: ":53"
 	if err != nil {

@@ -6,11 +6,13 @@
 //
 //	err := graceful.ListenAndServe(server)
 //
-// The server then takes the sockets that start_server hands down, or listens on server.Addr if it was started by hand;
-// reports that it is ready, as [listener.Ready] does; and on SIGTERM stops as described below, after which
-// ListenAndServe returns nil and the program may end. Started by hand it does the same on SIGINT (Ctrl-C).
+// The server then takes the sockets that start_server passes, or listens on server.Addr if it was
+// started by hand; reports that it is ready, as [listener.Ready] does; and on SIGTERM stops as
+// described below, after which ListenAndServe returns nil and the program may end. Started by hand
+// it does the same on SIGINT (Ctrl-C).
 //
-// A [Group] is the same for a process with several servers, be they HTTP, HTTPS or anything else, and has settings:
+// A [Group] is the same for a process with several servers, be they HTTP, HTTPS or anything else,
+// and has settings:
 //
 //	g := graceful.Group{DrainTimeout: time.Minute, Logf: log.Printf}
 //	g.AddHTTP(site)                           // on site.Addr
@@ -19,43 +21,53 @@
 //
 // # How it stops
 //
-//  1. It begins to drain. The channel of [Draining] is closed, so that handlers whose answers have no end can end them,
-//     and what was given to [http.Server.RegisterOnShutdown] is run.
-//  2. It stops accepting. What waits in the socket's queue is for the next generation, which shares the socket.
-//  3. Every connection that was accepted is answered, including those whose request has not been read yet and kept-alive
-//     ones that get a further request. Each answer asks the client to close the connection (Connection: close, or GOAWAY
-//     over HTTP/2). A kept-alive connection on which no request comes is closed 5 seconds after its last answer
-//     ([Group.Grace]); one that has been idle for longer is closed at once.
-//  4. It returns when no connection is left, hijacked ones like WebSockets included, and the functions have returned.
+//  1. It begins to drain. The channel of [Draining] is closed, so that handlers whose answers have
+//     no end can end them, and what was given to [http.Server.RegisterOnShutdown] is run.
+//  2. It stops accepting. What waits in the socket's queue is for the next generation, which shares
+//     the socket.
+//  3. Every connection that was accepted is answered, including those whose request has not been
+//     read yet and kept-alive ones that get a further request. Each answer asks the client to close
+//     the connection (Connection: close, or GOAWAY over HTTP/2). A kept-alive connection on which
+//     no request comes is closed 5 seconds after its last answer ([Group.Grace]); one that has been
+//     idle for longer is closed at once.
+//  4. It returns when no connection is left, hijacked ones like WebSockets included, and the
+//     functions have returned.
 //
-// That takes as long as the slowest request, unless [Group.DrainTimeout] or start_server's --kill-timeout sets a limit.
-// [Group.Logf] shows what is waited for, with the address of the client that has taken longest.
+// That takes as long as the slowest request, unless [Group.DrainTimeout] or start_server's
+// --kill-timeout sets a limit. [Group.Logf] shows what is waited for, with the address of the
+// client that has taken longest.
 //
-// A repeated SIGTERM changes nothing. A repeated SIGINT (Ctrl-C twice) ends it at once: connections are closed.
+// A repeated SIGTERM changes nothing. A repeated SIGINT (Ctrl-C twice) ends it at once: connections
+// are closed.
 //
-// [http.Server.Shutdown] alone loses requests: it closes idle connections while a request may be on its way, and drops
-// requests that it has read but not yet begun to answer.
+// [http.Server.Shutdown] alone loses requests: it closes idle connections while a request may be on
+// its way, and drops requests that it has read but not yet begun to answer.
 //
 // # HTTP/2
 //
-// net/http ends an HTTP/2 connection with a single GOAWAY and drops the requests that cross it; a client that may not
-// send a request twice, like a proxy with a POST, reports an error then. This package sends the GOAWAY that RFC 9113,
-// 6.8, asks for before that one, and takes what is on its way. It needs a net/http that serves HTTP/2 as Go 1.24 to 1.26
-// do; with another one the single GOAWAY remains, sent on the first answer of each connection after the drain began.
+// net/http ends an HTTP/2 connection with a single GOAWAY and drops the requests that cross it; a
+// client that may not send a request twice, like a proxy with a POST, reports an error then. This
+// package sends the GOAWAY that RFC 9113, 6.8, asks for before that one, and takes what is on its
+// way. It needs a net/http that serves HTTP/2 as Go 1.24 to 1.26 do; with another one the single
+// GOAWAY remains, sent on the first answer of each connection after the drain began.
 //
-// HTTP/3 is not for several generations: each packet goes to any one of the processes that share the UDP socket.
+// HTTP/3 is not for several generations: each packet goes to any one of the processes that share
+// the UDP socket.
 //
 // # What is left to you
 //
-// The server's Handler, ConnState, BaseContext and TLSNextProto work as ever, but the fields are changed, so the server
-// must not be used otherwise meanwhile. Its Shutdown and Close may be called, and then it is theirs to end it:
-// [http.ErrServerClosed] is returned at once, as by net/http.
+// The server's Handler, ConnState, BaseContext and TLSNextProto keep working, but the fields are
+// changed, so do not use the server for anything else meanwhile. If the program calls its Shutdown
+// or Close, that ends it, and [http.ErrServerClosed] is returned at once, as by net/http.
 //
-// A hijacked connection is waited for until it is closed, so close it: when the channel of [Draining] is closed, send
-// what your protocol has for a goodbye. What Hijack returns has the methods of the [net.TCPConn] or [tls.Conn] but is not
-// of these types. A connection that is hijacked from a request with a body and without an Upgrade header is not counted.
+// A hijacked connection is waited for until it is closed, so close it: when the channel of
+// [Draining] is closed, send the message by which your protocol ends a connection. What Hijack
+// returns has the methods of the [net.TCPConn] or [tls.Conn] but is not of these types. A
+// connection that is hijacked from a request with a body and without an Upgrade header is not
+// counted.
 //
-// A socket that was made blocking cannot be closed; see [listener.File] for how to hand a socket to a child.
+// A socket that was made blocking cannot be closed; see [listener.File] for how to pass a socket to
+// a child.
 package graceful
 
 import (
@@ -69,9 +81,10 @@ import (
 	"github.com/start-server/start-server/listener"
 )
 
-// ListenAndServe serves on every stream socket that start_server handed down, or on srv.Addr (":http" if empty) if the
-// program does not run under start_server. It returns nil when it was stopped by a signal and every request was answered.
-// It is a [Group] of one server; use that for several, or to set a limit.
+// ListenAndServe serves on every stream socket that start_server passed, or on srv.Addr (":http" if
+// empty) if the program does not run under start_server. It returns nil when it was stopped by a
+// signal and every request was answered. It is a [Group] of one server; use that for several, or to
+// set a limit.
 func ListenAndServe(srv *http.Server) error {
 	listeners, err := listenAll()
 	if err != nil {
@@ -80,8 +93,9 @@ func ListenAndServe(srv *http.Server) error {
 	return Serve(srv, listeners...)
 }
 
-// ListenAndServeTLS is [ListenAndServe] for HTTPS, HTTP/2 included, with ":https" for an empty srv.Addr. The files are as
-// for [http.Server.ListenAndServeTLS]: both may be empty if srv.TLSConfig has the certificate.
+// ListenAndServeTLS is [ListenAndServe] for HTTPS, HTTP/2 included, with ":https" for an empty
+// srv.Addr. The files are as for [http.Server.ListenAndServeTLS]: both may be empty if
+// srv.TLSConfig has the certificate.
 func ListenAndServeTLS(srv *http.Server, certFile, keyFile string) error {
 	listeners, err := listenAll()
 	if err != nil {
@@ -92,8 +106,8 @@ func ListenAndServeTLS(srv *http.Server, certFile, keyFile string) error {
 	return g.Run(context.Background())
 }
 
-// Serve serves on these listeners, which it closes in the end. It returns what [ListenAndServe] returns. Without
-// listeners it serves on srv.Addr.
+// Serve serves on these listeners, which it closes in the end. It returns what [ListenAndServe]
+// returns. Without listeners it serves on srv.Addr.
 func Serve(srv *http.Server, listeners ...net.Listener) error {
 	var g Group
 	g.AddHTTP(srv, listeners...)

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// site is a group of one server under test. Nothing in here lasts as long as an hour, which stands for a grace period
-// without an end.
+// site is a group of one server under test. Nothing in here lasts as long as an hour, which stands
+// for a grace period without an end.
 type site struct {
 	t       *testing.T
 	group   *Group
@@ -192,7 +192,8 @@ func TestRequestUnderWayIsWaitedFor(t *testing.T) {
 	s.wantEnd()
 }
 
-// The answer had already promised that the connection stays open. So it does, for one further request.
+// The answer had already promised that the connection stays open. So it does, for one further
+// request.
 func TestAnswerBegunBefore(t *testing.T) {
 	g := newGate()
 	s := start(t, &http.Server{Handler: g}, time.Hour)
@@ -431,7 +432,7 @@ func TestSetupErrors(t *testing.T) {
 	}
 	t.Setenv("SERVER_STARTER_PORT", "") // start_server without --port
 	err := ListenAndServe(&http.Server{Addr: "127.0.0.1:0"})
-	if err == nil || !strings.Contains(err.Error(), "not handed down by start_server, which handed down nothing") {
+	if err == nil || !strings.Contains(err.Error(), "not passed by start_server, which passed nothing") {
 		t.Error(err)
 	}
 }

@@ -84,10 +84,10 @@ func (g *Group) Add(serve func() error, stop func(context.Context) error) {
 	g.add(fmt.Sprintf("server %d", len(g.members)+1), newFuncServer(nil, serve, stop))
 }
 
-// AddListener adds a server that accepts from l. The group closes l first, and calls stop, which may
-// be nil, shortly after Accept has failed, when everything that was accepted is known to the server.
-// This order matters to servers that drop a connection that they come to while they stop, like gRPC's.
-// Serve must not return before all connections have ended, unless stop waits for them.
+// AddListener adds a server that accepts from l. The group closes l first, and calls stop, which
+// may be nil, shortly after Accept has failed, when everything that was accepted is known to the
+// server. This order matters to servers that drop a connection that they come to while they stop,
+// like gRPC's. Serve must not return before all connections have ended, unless stop waits for them.
 func (g *Group) AddListener(l net.Listener, serve func(net.Listener) error, stop func(context.Context) error) {
 	a := newAcceptor(l)
 	g.add(l.Addr().String(), newFuncServer(a, func() error { return serve(a) }, stop))
@@ -158,9 +158,9 @@ func (g *Group) drainingChannel() chan struct{} {
 // returns when the last one has ended: nil if nothing failed and everything that was accepted was
 // answered. It can be called once.
 //
-// Further TERMs change nothing, also after Run has returned because of one, so that the rest of main
-// is not cut short. SIGINT stops the group like TERM, except under start_server, which gets a Ctrl-C
-// too and then sends TERM. A second SIGINT closes all connections, and Run returns an error.
+// Further TERMs change nothing, also after Run has returned because of one, so that the rest of
+// main is not cut short. SIGINT stops the group like TERM, except under start_server, which gets a
+// Ctrl-C too and then sends TERM. A second SIGINT closes all connections, and Run returns an error.
 func (g *Group) Run(ctx context.Context) error {
 	if g.err == nil && len(g.members) == 0 {
 		g.err = errors.New("run: no servers")
@@ -250,7 +250,8 @@ func (g *Group) start(ctx context.Context) error {
 	return nil
 }
 
-// drain stops all servers and returns when they have ended, the time is over, or SIGINT comes again.
+// drain stops all servers and returns when they have ended, the time is over, or SIGINT comes
+// again.
 func (g *Group) drain(signals *signals) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	if g.DrainTimeout > 0 {

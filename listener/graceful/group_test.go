@@ -388,7 +388,7 @@ func TestForgottenPort(t *testing.T) {
 	t.Setenv(listener.ServerStarterEnvVarName, "")
 	var g Group
 	g.AddHTTP(&http.Server{Addr: "127.0.0.1:0"})
-	if err := g.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "handed down nothing") {
+	if err := g.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "passed nothing") {
 		t.Error(err)
 	}
 }

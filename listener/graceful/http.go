@@ -12,19 +12,19 @@ import (
 // pollInterval is how often a draining server looks at its connections.
 const pollInterval = 20 * time.Millisecond
 
-// httpServer is an http.Server in a group. It stands in front of the server's handler and knows
-// its connections.
+// httpServer is an http.Server in a group. It wraps the server's handler and tracks its
+// connections.
 type httpServer struct {
-	group       *Group
-	srv         *http.Server
-	acceptors   []*acceptor
-	accept      func(net.Listener) error // srv.Serve or srv.ServeTLS
-	handler     http.Handler
-	http2       bool // HTTP/2 connections are http2Conns, and end in their own way
-	connections connections
-	onShutdown  shutdownFuncs
-	notOurs     atomic.Bool // the program has called Shutdown or Close
-	accepting   chan struct{}
+	group            *Group
+	srv              *http.Server
+	acceptors        []*acceptor
+	accept           func(net.Listener) error // srv.Serve or srv.ServeTLS
+	handler          http.Handler
+	http2            bool // HTTP/2 connections are http2Conns, and end in their own way
+	connections      connections
+	onShutdown       shutdownFuncs
+	stoppedByProgram atomic.Bool // the program has called Shutdown or Close
+	accepting        chan struct{}
 }
 
 func newHTTPServer(g *Group, srv *http.Server, listeners []net.Listener, accept func(net.Listener) error) *httpServer {
@@ -40,7 +40,7 @@ func newHTTPServer(g *Group, srv *http.Server, listeners []net.Listener, accept 
 	return s
 }
 
-// hook puts the server's functions behind ours.
+// hook wraps the server's Handler, ConnState and BaseContext.
 func (s *httpServer) hook() {
 	s.srv.Handler = s
 	connState := s.srv.ConnState
@@ -92,14 +92,14 @@ func (s *httpServer) serve() error {
 	err := <-ended
 	close(all)
 	if err == http.ErrServerClosed {
-		s.notOurs.Store(true)
+		s.stoppedByProgram.Store(true)
 	}
 	return err
 }
 
 // beginDrain runs what was given to RegisterOnShutdown, so that handlers learn of the stop at once.
 func (s *httpServer) beginDrain() {
-	if !s.notOurs.Load() {
+	if !s.stoppedByProgram.Load() {
 		s.onShutdown.run(s.srv)
 	}
 }
@@ -113,7 +113,7 @@ func (s *httpServer) stopAccepting() {
 // drain leaves nothing to Shutdown, which would close fresh and idle connections while a request is
 // on its way.
 func (s *httpServer) drain(ctx context.Context) error {
-	if s.notOurs.Load() {
+	if s.stoppedByProgram.Load() {
 		return nil
 	}
 	stuck := false
@@ -138,7 +138,7 @@ func (s *httpServer) drain(ctx context.Context) error {
 func (s *httpServer) abort() { s.connections.closeAll() }
 
 func (s *httpServer) pending() string {
-	if s.notOurs.Load() {
+	if s.stoppedByProgram.Load() {
 		return ""
 	}
 	var parts []string
@@ -154,8 +154,8 @@ func (s *httpServer) pending() string {
 type drainingKey struct{}
 
 // Draining returns a channel that is closed when the server of a request begins to drain, given the
-// request's context. A handler whose answer has no end, like an event stream or a long poll, ends it
-// then. For a context of anything else it is nil, which never is ready.
+// request's context. A handler whose answer has no end, like an event stream or a long poll, ends
+// it then. For a context of anything else it is nil, which never is ready.
 func Draining(ctx context.Context) <-chan struct{} {
 	draining, _ := ctx.Value(drainingKey{}).(<-chan struct{})
 	return draining

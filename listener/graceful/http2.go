@@ -15,8 +15,8 @@ import (
 // net/http ends an HTTP/2 connection with one GOAWAY that names the last request it has seen, and
 // drops those that are on their way by then. RFC 9113, 6.8, asks for two: a first one that names
 // the highest number there is, so that the client opens no further streams while those on their way
-// are still taken, and a second one a round trip later. net/http has no way to ask for the first, so
-// http2Conn writes it between two of net/http's frames.
+// are still taken, and a second one a round trip later. net/http has no way to ask for the first,
+// so http2Conn writes it between two of net/http's frames.
 
 // Keys of http.Server.TLSNextProto. Under the second one, which net/http and golang.org/x/net/http2
 // have used between each other since Go 1.24, stands a function that serves HTTP/2 on any net.Conn.
@@ -115,8 +115,8 @@ type unencrypted struct {
 
 func (u unencrypted) UnencryptedNetConn() net.Conn { return u.conn }
 
-// http2Handler handles the requests of one connection. A client that does not go although it was
-// asked to gets the GOAWAY of net/http, by Connection: close.
+// http2Handler handles the requests of one connection. A client that keeps sending requests
+// after the first GOAWAY gets that of net/http, by Connection: close.
 type http2Handler struct {
 	http.Handler
 	conn   *http2Conn
@@ -163,8 +163,8 @@ type http2TLSConn struct {
 
 func (c *http2TLSConn) ConnectionState() tls.ConnectionState { return c.secure.ConnectionState() }
 
-// askToGo writes the first GOAWAY, once and without waiting. A client that has just come gets its
-// first answer before: some take a GOAWAY in its place for an error.
+// askToGo writes the first GOAWAY, once and without waiting. A new client gets its first answer
+// before: some treat a GOAWAY in its place as an error.
 func (c *http2Conn) askToGo(now time.Time) {
 	if !c.mu.TryLock() {
 		return // it is being written to, and asked again
@@ -195,7 +195,7 @@ func (c *http2Conn) gone(now time.Time) bool {
 	return now.Sub(c.asked) >= settle
 }
 
-// ignored reports whether the client was asked to go so long ago that it does not mean to.
+// ignored reports whether the first GOAWAY was sent so long ago that the client ignores it.
 func (c *http2Conn) ignored(grace time.Duration) bool {
 	if !c.mu.TryLock() {
 		return false

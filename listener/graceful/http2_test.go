@@ -28,7 +28,8 @@ func frame(kind byte, length int) []byte {
 	return append(header, bytes.Repeat([]byte{kind}, length)...)
 }
 
-// The GOAWAY stands between two frames, after the first answer has begun, however the frames are cut.
+// The GOAWAY stands between two frames, after the first answer has begun, however the frames are
+// cut.
 func TestGoAwayBetweenFrames(t *testing.T) {
 	const settings, data = 4, 0
 	frames := [][]byte{

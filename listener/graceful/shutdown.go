@@ -31,7 +31,8 @@ func (s *shutdownFuncs) run(srv *http.Server) {
 }
 
 // takeShutdownFuncs takes the functions out of the server. There is no other way to them than the
-// unexported field. With a net/http that has no such field nothing is taken, and so left to Shutdown.
+// unexported field. With a net/http that has no such field nothing is taken, and so left to
+// Shutdown.
 func takeShutdownFuncs(srv *http.Server) []func() {
 	srv.RegisterOnShutdown(func() {}) // locks, and so orders what follows after earlier calls
 	field := reflect.ValueOf(srv).Elem().FieldByName("onShutdown")

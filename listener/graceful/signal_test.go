@@ -15,7 +15,8 @@ import (
 	"testing"
 )
 
-// The whole of it: an inherited socket, a certificate from files, readiness and signals to the process.
+// The whole of it: an inherited socket, a certificate from files, readiness and signals to the
+// process.
 func TestListenAndServeTLS(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 // ServeHTTP makes the answer the last of its connection if the server drains.
 //
 // Until it does, the writer of a request with a body goes to the handler as it is:
-// http.MaxBytesReader closes the connection of a body that is too large by a method of net/http's own
-// writer. An upload that is under way when the drain begins may therefore leave its connection open,
-// for the grace period.
+// http.MaxBytesReader closes the connection of a body that is too large by a method of net/http's
+// own writer. An upload that is under way when the drain begins may therefore leave its connection
+// open, for the grace period.
 func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http1, ok := w.(http1Writer)
 	switch body := r.ContentLength != 0 && r.Header.Get("Upgrade") == ""; {
@@ -38,7 +38,8 @@ func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// http1Writer is all that handlers may expect of net/http's writer for HTTP/1, so that lastWriter can stand in for it.
+// http1Writer is all that handlers may expect of net/http's writer for HTTP/1, so that lastWriter
+// can stand in for it.
 type http1Writer interface {
 	http.ResponseWriter
 	http.Flusher

@@ -135,8 +135,8 @@ func (c *http2Client) ask(ctx context.Context) error {
 	}
 }
 
-// errUnsent is returned for a request that net/http's client has given up before it wrote anything: the
-// connection had its GOAWAY between being chosen and being used. See internal/swaploss.
+// errUnsent is returned for a request that net/http's client has given up before it wrote anything:
+// the connection had its GOAWAY between being chosen and being used. See internal/swaploss.
 var errUnsent = errors.New("the request was not sent")
 
 func (c *http2Client) post(ctx context.Context) error {

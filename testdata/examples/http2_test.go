@@ -19,8 +19,9 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// frameClient asks by HTTP/2 until its connection has a GOAWAY, several requests at a time, which count
-// as one. Unlike net/http's client it never sends a request again, and never gives one up unsent.
+// frameClient asks by HTTP/2 until its connection has a GOAWAY, several requests at a time, which
+// count as one. Unlike net/http's client it never sends a request again, and never gives one up
+// unsent.
 type frameClient struct {
 	addr   string
 	conn   net.Conn
@@ -133,9 +134,9 @@ func requestHeaders(authority string) []byte {
 	return block.Bytes()
 }
 
-// TestH2load loads with nghttp2's client, which repeats nothing either, several requests at a time on
-// each connection. What it counts as lost does not fail the test: it includes requests that it had
-// queued when GOAWAY arrived in the same read as the answers before it, and so did not send.
+// TestH2load loads with nghttp2's client, which repeats nothing either, several requests at a time
+// on each connection. What it counts as lost does not fail the test: it includes requests that it
+// had queued when GOAWAY arrived in the same read as the answers before it, and so did not send.
 func TestH2load(t *testing.T) {
 	h2load, err := exec.LookPath("h2load")
 	if err != nil {
@@ -165,8 +166,8 @@ func TestH2load(t *testing.T) {
 	line.add()
 }
 
-// addH2load adds what a run of h2load reports. By time (-D) it connects again if it is asked to go; by
-// number (-n) it does not.
+// addH2load adds what a run of h2load reports. By time (-D) it connects again if it is asked to go;
+// by number (-n) it does not.
 func (line *tally) addH2load(out []byte, err error) {
 	_, report, _ := strings.Cut(string(out), "\nrequests: ")
 	var total, started, done, succeeded int

@@ -1,11 +1,13 @@
 //go:build linux
 
-// Command hangfs runs a program that sees a directory in a file system that hangs, as one does whose server is gone:
+// Command hangfs runs a program that sees a directory in a file system that hangs, as one does
+// whose server is gone:
 //
 //	hangfs MOUNTPOINT DIRECTORY SWITCH PROGRAM ARG...
 //
-// DIRECTORY is shown at MOUNTPOINT, read-only, to PROGRAM and its children only. While the file SWITCH exists no request
-// is answered, and not even KILL ends a process that waits for an answer. It exits as PROGRAM does.
+// DIRECTORY is shown at MOUNTPOINT, read-only, to PROGRAM and its children only. While the file
+// SWITCH exists no request is answered, and not even KILL ends a process that waits for an answer.
+// It exits as PROGRAM does.
 package main
 
 import (

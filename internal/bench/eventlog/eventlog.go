@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package eventlog carries what happens in a worker, and when, to the program that measures it: one line for each event
-// through a named pipe.
+// Package eventlog carries what happens in a worker, and when, to the program that measures it: one
+// line for each event through a named pipe.
 package eventlog
 
 import (
@@ -34,8 +34,8 @@ func Now() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// Write reports an event that happened to this process at the given time. A line is shorter than PIPE_BUF, so lines of
-// several workers do not mix.
+// Write reports an event that happened to this process at the given time. A line is shorter than
+// PIPE_BUF, so lines of several workers do not mix.
 func Write(name string, at time.Duration) error {
 	fd, err := unix.Open(os.Getenv(Variable), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

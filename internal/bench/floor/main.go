@@ -1,8 +1,9 @@
 //go:build linux
 
-// Command floor is what the Go runtime takes by itself: the least program that does what is measured. It binds a port, starts
-// the worker, starts another one at each HUP, and stops the one before. It checks nothing, writes nothing, and ends at TERM.
-// What start_server takes above it is start_server's own.
+// Command floor is the smallest Go program that does what is measured, to show what the Go runtime
+// takes by itself. It binds a port, starts the worker, starts another one at each HUP, and stops
+// the one before. It checks nothing, writes nothing, and ends at TERM. What start_server takes
+// above it is start_server's own.
 package main
 
 import (

@@ -1,7 +1,8 @@
 //go:build linux
 
-// Command stamp is the smallest worker: it reports when its main begins and when it gets its first TERM, and sends READY=1
-// in between if it is given a NOTIFY_SOCKET. With STAMP_LINGER set it does not end at TERM.
+// Command stamp is the smallest worker: it reports when its main begins and when it gets its first
+// TERM, and sends READY=1 in between if it is given a NOTIFY_SOCKET. With STAMP_LINGER set it does
+// not end at TERM.
 package main
 
 import (
@@ -30,7 +31,8 @@ func main() {
 	}
 }
 
-// ready sends READY=1 by hand: package net would take longer to start than all the rest of this program.
+// ready sends READY=1 by hand: package net would take longer to start than all the rest of this
+// program.
 func ready(path string) error {
 	if path == "" {
 		return nil

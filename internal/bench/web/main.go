@@ -1,8 +1,8 @@
 //go:build linux
 
-// Command web is a graceful web server for wrk and for the picture of a swap. It answers with its generation and
-// reports main, ready, TERM and exit; its address goes to the file "address". WEB_STARTUP is how long it
-// takes before it is ready, WEB_WORK how long for an answer.
+// Command web is a graceful web server for wrk and for the picture of a swap. It answers with its
+// generation and reports main, ready, TERM and exit; its address goes to the file "address".
+// WEB_STARTUP is how long it takes before it is ready, WEB_WORK how long for an answer.
 package main
 
 import (

@@ -8,5 +8,5 @@
 // $CONFORMANCE_CACHE), and report what is missing. START_SERVER names a binary to test instead of
 // the one that is built from this tree.
 //
-// The unit files in testdata are those of README.md and cmd/start_server/README.md.
+// The unit files in testdata include those of README.md and cmd/start_server/README.md.
 package systemd

@@ -1,5 +1,6 @@
-// Command worker is a graceful server that answers with its generation and its pid, each after up to 20 ms. It is ready
-// when there is no file "gate" in its directory, and leaves its address in the file "address".
+// Command worker is a graceful server that answers with its generation and its pid, each after up
+// to 20 ms. It is ready when there is no file "gate" in its directory, and leaves its address in
+// the file "address".
 package main
 
 import (

@@ -30,13 +30,14 @@ func main() {
 	handler := dns.HandlerFunc(answer)
 	g := graceful.Group{Logf: log.Printf}
 
-	// All generations read from the same UDP socket. ShutdownContext ends the reading by a deadline and
-	// answers what was read. To close the socket first would lose those answers.
+	// All generations read from the same UDP socket. ShutdownContext ends the reading by a deadline
+	// and answers what was read. To close the socket first would lose those answers.
 	udp := &dns.Server{PacketConn: packets, Handler: handler}
 	g.Add(udp.ActivateAndServe, udp.ShutdownContext)
 
-	// ShutdownContext would drop TCP connections whose question has not been read. If only the listener
-	// is closed, each connection lives until its client closes it or is idle for IdleTimeout.
+	// ShutdownContext would drop TCP connections whose question has not been read. If only the
+	// listener is closed, each connection lives until its client closes it or is idle for
+	// IdleTimeout.
 	idle := func() time.Duration { return 2 * time.Second }
 	g.AddListener(l, func(l net.Listener) error {
 		tcp := &dns.Server{Listener: l, Handler: handler, IdleTimeout: idle}

@@ -1,5 +1,5 @@
-// Command eventstream sends each client an event every 100 ms, numbered on from the last one that it
-// has seen. When the server has to go it ends the streams, on which clients connect again by
+// Command eventstream sends each client an event every 100 ms, numbered on from the last one that
+// it has seen. When the server has to go it ends the streams, on which clients connect again by
 // themselves, and so reach the next generation.
 //
 //	start_server --port=8080 -- eventstream

@@ -26,8 +26,8 @@ func main() {
 	server := grpc.NewServer()
 	grpc_health_v1.RegisterHealthServer(server, health.NewServer())
 
-	// The group closes the listener before it calls GracefulStop, which by itself drops connections that
-	// are just being made. Streams that never end hold it until DrainTimeout, if one is set.
+	// The group closes the listener before it calls GracefulStop, which by itself drops connections
+	// that are just being made. Streams that never end hold it until DrainTimeout, if one is set.
 	g := graceful.Group{Logf: log.Printf}
 	g.AddListener(l, server.Serve, func(context.Context) error {
 		server.GracefulStop()

@@ -1,5 +1,5 @@
-// Command https serves a site on HTTPS and redirects to it from HTTP: two servers in one process, which
-// are ready together and stop together.
+// Command https serves a site on HTTPS and redirects to it from HTTP: two servers in one process,
+// which are ready together and stop together.
 //
 //	start_server --port=80 --port=443 -- https -cert cert.pem -key key.pem
 package main

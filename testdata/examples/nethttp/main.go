@@ -17,7 +17,7 @@ func main() {
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, "hello from generation", generation)
 	})
-	// Every socket that start_server hands down, or :8080 if the program was started by hand.
+	// Every socket that start_server passes, or :8080 if the program was started by hand.
 	if err := graceful.ListenAndServe(&http.Server{Addr: ":8080"}); err != nil {
 		log.Fatal(err)
 	}
