@@ -42,6 +42,8 @@ func msgMended(key string) string {
 	return fmt.Sprintf("socket %s was shut down by a worker, listening again", key)
 }
 
+const msgSocketReplaced = "the workers hold a socket that was replaced, spawning a new worker"
+
 func msgAdopted(pid, generation int) string {
 	return fmt.Sprintf("worker %d (generation %d) is an old worker from now on", pid, generation)
 }

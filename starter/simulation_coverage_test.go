@@ -26,6 +26,7 @@ var (
 		{name: "the current worker exits", only: []phase{starting, running, delaying}},
 		{name: "an old worker exits"},
 		{name: "an orphan exits"},
+		{name: "a socket was replaced"},
 		{name: "the candidate is ready", only: []phase{starting}},
 		{name: "another worker is ready"},
 		{name: "the candidate wants more time", only: []phase{starting}},
@@ -107,6 +108,11 @@ func (o observed) onSignal(sig syscall.Signal) {
 		o.count("another signal")
 	}
 	o.supervisor.onSignal(sig)
+}
+
+func (o observed) onSocketReplaced() {
+	o.count("a socket was replaced")
+	o.supervisor.onSocketReplaced()
 }
 
 func (o observed) isCandidate(pid int) bool { return o.Candidate != nil && o.Candidate.PID == pid }

@@ -84,6 +84,7 @@ type decider interface {
 	onExit(pid, status int)
 	onReady(pid int)
 	onExtend(pid int, by time.Duration)
+	onSocketReplaced()
 	onTimer()
 }
 
@@ -352,7 +353,11 @@ func (w *world) event(d decider, end bool) {
 			w.kill(pids[w.random.IntN(len(pids))])
 		}
 	case 5:
-		d.onExit(99, 0) // an orphan
+		if w.random.IntN(2) == 0 {
+			d.onExit(99, 0) // an orphan
+		} else {
+			d.onSocketReplaced()
+		}
 	case 6:
 		if len(pids) == 0 {
 			break
@@ -446,6 +451,9 @@ func (w *world) check() {
 	}
 	if s := w.sup; s.Phase == running && s.Current == nil {
 		w.fail("running without a current worker")
+	}
+	if s := w.sup; s.Phase == running && s.SocketReplaced && s.StopAt == 0 {
+		w.fail("no worker was started for the socket that was replaced")
 	}
 	if w.sup.Phase == running && w.lastHUP {
 		w.fail("a HUP was forgotten")
@@ -557,7 +565,7 @@ func (w *world) emit(Event) {}
 
 func (w *world) logLine(line string) {
 	w.lines = append(w.lines, line)
-	for _, verdict := range []string{"received HUP", "autorestart", "new worker is now running", "giving up the restart"} {
+	for _, verdict := range []string{"received HUP", "autorestart", msgSocketReplaced, "new worker is now running", "giving up the restart"} {
 		if strings.HasPrefix(line, verdict) {
 			w.failed = 0
 		}

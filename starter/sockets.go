@@ -232,8 +232,9 @@ func (s *sockets) activated(detached bool, report func(string)) []*socket.Socket
 	return list
 }
 
-// mend makes sockets listen again on which a worker has called shutdown(2).
-func (s *sockets) mend(report func(string)) {
+// mend makes sockets listen again on which a worker has called shutdown(2). It reports whether it
+// replaced one by a new socket, which the workers do not have.
+func (s *sockets) mend(report func(string)) (replaced bool) {
 	warning := ""
 	for _, o := range s.list {
 		old := o.FD
@@ -242,7 +243,8 @@ func (s *sockets) mend(report func(string)) {
 			warning = err.Error()
 		case broken:
 			report(msgMended(o.Key))
-			if o.FD != old && o.Stored { // replaced by a new socket
+			replaced = replaced || o.FD != old
+			if o.FD != old && o.Stored {
 				s.unwanted = append(s.unwanted, &socket.Socket{Key: o.Key, FD: -1})
 				s.store(s.kept)
 			}
@@ -252,6 +254,7 @@ func (s *sockets) mend(report func(string)) {
 		report(warning)
 	}
 	s.warned = warning
+	return replaced
 }
 
 // forWorker returns the descriptors of a worker by their numbers in it, and adds the variables that

@@ -89,8 +89,8 @@ func (d *superdaemon) reap() (pid, status int, ok bool) {
 		} else if d.log.onExit(pid) || d.upgrade.onExit(pid, status) {
 			continue
 		}
-		if ok {
-			d.sockets.mend(d.logLine)
+		if ok && d.sockets.mend(d.logLine) {
+			d.loop.onSocketReplaced()
 		}
 		return pid, status, ok
 	}

@@ -93,6 +93,7 @@ type state struct {
 	Current        *worker       `json:"current"`         // serves; nil if none does
 	Old            []*worker     `json:"old"`             // all other living workers
 	RestartPending bool          `json:"restart_pending"` // a HUP was received and not acted on yet
+	SocketReplaced bool          `json:"socket_replaced"` // after the latest worker was started
 	Restarting     bool          `json:"restarting"`      // a restart is under way: stop the old workers at its end
 	ReadySent      bool          `json:"ready_sent"`      // the service manager has got READY=1
 	LastStartAt    time.Duration `json:"last_start_at"`   // when the latest worker was started
@@ -177,6 +178,10 @@ func (s *supervisor) onSignal(sig syscall.Signal) {
 		s.out.logLine(msgIgnored(process.SignalName(sig)))
 	}
 }
+
+// onSocketReplaced handles that a socket was shut down and a new one bound in its place: no worker
+// has that one yet.
+func (s *supervisor) onSocketReplaced() { s.SocketReplaced = true }
 
 // onExit handles the death of a worker. It ignores other children (orphans, if this is process 1).
 func (s *supervisor) onExit(pid, status int) {
@@ -274,9 +279,14 @@ func (s *supervisor) onTimer() {
 			s.finishStart()
 		}
 	case running:
-		if s.RestartPending {
+		switch {
+		case s.RestartPending:
 			s.startWorker()
-		} else {
+		case s.SocketReplaced && s.StopAt == 0:
+			s.out.logLine(msgSocketReplaced)
+			s.beginRestart()
+			s.startWorker()
+		default:
 			s.autoRestart()
 		}
 	case delaying:
@@ -333,6 +343,7 @@ func (s *supervisor) startWorker() {
 		return
 	}
 	s.Generation++
+	s.SocketReplaced = false
 	s.countAttempt()
 	s.LastStartAt = s.now
 	pid, err := s.out.start(s.Generation)

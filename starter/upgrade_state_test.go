@@ -38,7 +38,7 @@ func example() *upgradeState {
 		Config:     c.encode(),
 		Executable: "/usr/bin/start_server",
 		State: state{
-			Phase: starting, Generation: 7, RestartPending: true, Restarting: true, ReadySent: true,
+			Phase: starting, Generation: 7, RestartPending: true, SocketReplaced: true, Restarting: true, ReadySent: true,
 			Candidate:   &worker{PID: 107, Generation: 7, Dead: true, Status: 256, Since: time.Date(2026, 11, 21, 12, 0, 42, 0, time.UTC)},
 			Current:     &worker{PID: 105, Generation: 5, Started: true, StatusText: "serving"},
 			Old:         []*worker{{PID: 104, Generation: 4, Started: true, StopSent: true, KillAt: 70 * time.Second}},
