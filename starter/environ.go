@@ -98,6 +98,13 @@ func (e *environment) forWorker(user *account.User, again bool) (vars, overrides
 	return vars, overrides, nil
 }
 
+// forLogCommand returns the environment of the log command: that of the superdaemon with the
+// envdir, as in the original. If the envdir cannot be read, it is left out.
+func (e *environment) forLogCommand() []string {
+	vars, _ := e.read(e.base) // the error is reported when the settings are read
+	return encode(vars, nil)
+}
+
 // setLogin sets the variables that describe a user, as systemd.exec(5) does for User=. A user that
 // has only a number has no name and no shell.
 func setLogin(vars map[string]string, user account.User) {

@@ -68,6 +68,35 @@ func TestLeaksSuperdaemon(t *testing.T) {
 	if after := measure(t); after.goroutines > before.goroutines+1 || after.descriptors > before.descriptors+2 {
 		t.Errorf("%+v at the end, %+v before", after, before)
 	}
+	checkFurtherRuns(t, c)
+	c.LogFile = filepath.Join(dir, "log")
+	checkFurtherRuns(t, c)
+}
+
+// checkFurtherRuns checks that Run leaks nothing when it is called again, with a context that has
+// ended already or that ends after the start.
+func checkFurtherRuns(t *testing.T, c Config) {
+	before := measure(t)
+	for range 3 {
+		ended, stop := context.WithCancel(t.Context())
+		stop()
+		if err := Run(ended, c); err != nil {
+			t.Error(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		c.OnEvent = func(e Event) {
+			if _, ok := e.(WorkerReady); ok {
+				stop()
+			}
+		}
+		if err := Run(ctx, c); err != nil {
+			t.Error(err)
+		}
+		stop()
+	}
+	if after := measure(t); after.descriptors > before.descriptors {
+		t.Errorf("%+v after further runs, %+v before", after, before)
+	}
 }
 
 // requestRestarts sends HUPs until the given number of generations has followed, one at a time.

@@ -52,16 +52,16 @@ type batch struct {
 	err     error
 }
 
-// openLog opens the file or the pipe, without using it yet. wake is called after lines were
-// written.
-func openLog(value string, env []string, detached bool, wake func()) (*log, error) {
+// openLog opens the file or the pipe, without using it yet. env returns the environment of a log
+// command, and wake is called after lines were written.
+func openLog(value string, env func() []string, detached bool, wake func()) (*log, error) {
 	l := &log{fd: -1, writer: background.New(wake)}
 	if value == "" {
 		return l, nil
 	}
 	var err error
 	if command, piped := logfile.Command(value); piped {
-		l.command, err = newLogCommand(command, env, detached)
+		l.command, err = newLogCommand(command, env(), detached)
 	} else {
 		l.file = value
 		l.fd, err = logfile.Open(value)
@@ -251,6 +251,10 @@ func (l *log) close() {
 	l.drain(logEndTime)
 	if l.command != nil {
 		l.command.end()
+	}
+	if l.fd >= 0 {
+		unix.Close(l.fd)
+		l.fd = -1
 	}
 	l.writer.Close()
 }

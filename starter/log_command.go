@@ -95,13 +95,13 @@ func (c *logCommand) used() bool { return c.pid != 0 || !c.startedAt.IsZero() }
 // end closes the pipe and waits until the command has ended, at most logEndTime: other processes
 // may keep the pipe open.
 func (c *logCommand) end() {
-	if !c.used() {
-		return
+	if c.used() {
+		_ = process.Dup2(c.output[0], stdout)
+		_ = process.Dup2(c.output[1], stderr)
 	}
-	_ = process.Dup2(c.output[0], stdout)
-	_ = process.Dup2(c.output[1], stderr)
-	unix.Close(c.pipe[1])
-	unix.Close(c.pipe[0])
+	for _, fd := range []int{c.pipe[1], c.pipe[0], c.output[0], c.output[1]} {
+		unix.Close(fd)
+	}
 	for end := time.Now().Add(logEndTime); c.pid != 0 && time.Now().Before(end); {
 		pid, _, ok := process.Reap()
 		if !ok {

@@ -36,7 +36,7 @@ func restoreOutput(t *testing.T) {
 
 func open(t *testing.T, value string) *log {
 	t.Helper()
-	l, err := openLog(value, os.Environ(), false, func() {})
+	l, err := openLog(value, os.Environ, false, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestLogFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, path, fmt.Sprintf("three\nfailed to reopen the log file %q: open log file %[1]q: no such file or directory\nfour\n", path))
-	if _, err := openLog(dir+"/no/such", nil, false, func() {}); err == nil || !strings.Contains(err.Error(), dir+"/no/such") {
+	if _, err := openLog(dir+"/no/such", os.Environ, false, func() {}); err == nil || !strings.Contains(err.Error(), dir+"/no/such") {
 		t.Error(err)
 	}
 }
@@ -339,7 +339,7 @@ func awaitDeath(t *testing.T, l *log) {
 func TestLogDetached(t *testing.T) {
 	restoreOutput(t)
 	path := filepath.Join(t.TempDir(), "fds")
-	l, err := openLog("| fds=$(readlink /proc/$$/fd/1 /proc/$$/fd/2); echo \"$fds\" >"+path+"; cat >/dev/null", os.Environ(), true, func() {})
+	l, err := openLog("| fds=$(readlink /proc/$$/fd/1 /proc/$$/fd/2); echo \"$fds\" >"+path+"; cat >/dev/null", os.Environ, true, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

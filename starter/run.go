@@ -112,7 +112,7 @@ func (d *superdaemon) catchRest(done chan<- struct{}) {
 // open opens the log, the pid file and the sockets. If it fails, nothing was started, and the error
 // is reported on the standard error that the process inherited.
 func (d *superdaemon) open(ctx context.Context, detached bool) (err error) {
-	if d.log, err = openLog(d.config.LogFile, encode(d.workers.environment.base, nil), detached, d.loop.wakeUp); err != nil {
+	if d.log, err = openLog(d.config.LogFile, d.workers.environment.forLogCommand, detached, d.loop.wakeUp); err != nil {
 		return err
 	}
 	d.log.prefix = d.config.LogPrefix

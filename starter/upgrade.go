@@ -324,7 +324,7 @@ func (d *superdaemon) saveState() *upgradeState {
 // resume continues from the state of the previous superdaemon, whose files and sockets are open.
 func (d *superdaemon) resume(u *upgradeState) {
 	keepOpen(u.descriptors(), false)
-	d.log = resumeLog(d.config.LogFile, encode(d.workers.environment.base, nil), u.Log, d.loop.wakeUp)
+	d.log = resumeLog(d.config.LogFile, d.workers.environment.forLogCommand(), u.Log, d.loop.wakeUp)
 	d.log.prefix = d.config.LogPrefix
 	if u.PIDFile >= 0 {
 		d.pidFile = pidfile.Adopt(d.config.PIDFile, u.PIDFile)
@@ -340,5 +340,9 @@ func (d *superdaemon) resume(u *upgradeState) {
 	d.status.plain.resume(u, statusfile.Encode(d.loop.startedWorkers()))
 	d.notifier.resume(u)
 	d.emit(Upgraded{})
-	d.logLine(msgUpgraded(os.Getpid(), u.State.Generation))
+	generation := u.State.Generation
+	if serving := d.loop.serving(); serving != nil {
+		generation = serving.Generation
+	}
+	d.logLine(msgUpgraded(os.Getpid(), generation))
 }
