@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -79,12 +80,10 @@ func NewConfig(program ...string) Config {
 
 // Validate returns an error for everything that is wrong, joined.
 func (c Config) Validate() error {
-	if len(c.Program) == 0 {
-		return errors.New("server program not specified: start_server [options] -- program [argument ...]")
-	}
 	_, hupErr := process.ParseSignal(c.SignalOnHUP)
 	_, termErr := process.ParseSignal(c.SignalOnTERM)
 	errs := []error{
+		c.validateProgram(),
 		option("signal-on-hup", hupErr),
 		option("signal-on-term", termErr),
 		notNegative("interval", c.Interval),
@@ -117,6 +116,18 @@ func (c Config) Validate() error {
 	return errors.Join(append(errs, c.validateStatusFiles(), c.validateAddresses())...)
 }
 
+func (c Config) validateProgram() error {
+	if len(c.Program) == 0 {
+		return errors.New("server program not specified: start_server [options] -- program [argument ...]")
+	}
+	for _, word := range append(slices.Clone(c.Program), c.Dir) {
+		if strings.ContainsRune(word, 0) {
+			return fmt.Errorf("start program: %q contains a NUL byte", word)
+		}
+	}
+	return nil
+}
+
 // validateStatusFiles returns an error if a status file would replace another file.
 func (c Config) validateStatusFiles() error {
 	var errs []error
@@ -127,14 +138,16 @@ func (c Config) validateStatusFiles() error {
 	}
 	check("status-file", c.StatusFile)
 	check("status-json", c.StatusJSON)
-	distinct := func(name, path string) {
-		if c.StatusJSON != "" && path != "" && samePath(c.StatusJSON, path) {
-			errs = append(errs, fmt.Errorf("--status-json=%q: the same file as --%s", c.StatusJSON, name))
+	distinct := func(option, path, other, otherPath string) {
+		if path != "" && otherPath != "" && samePath(path, otherPath) {
+			errs = append(errs, fmt.Errorf("--%s=%q: the same file as --%s", option, path, other))
 		}
 	}
-	distinct("status-file", c.StatusFile)
-	distinct("pid-file", c.PIDFile)
-	distinct("log-file", c.LogFile)
+	distinct("status-json", c.StatusJSON, "status-file", c.StatusFile)
+	distinct("status-json", c.StatusJSON, "pid-file", c.PIDFile)
+	distinct("status-json", c.StatusJSON, "log-file", c.LogFile)
+	distinct("status-file", c.StatusFile, "pid-file", c.PIDFile)
+	distinct("status-file", c.StatusFile, "log-file", c.LogFile)
 	return errors.Join(errs...)
 }
 

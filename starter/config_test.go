@@ -40,6 +40,10 @@ func TestValidate(t *testing.T) {
 		"one descriptor twice": {func(c *Config) { c.Ports = []string{"80=5", "81=5"} }, []string{`--port="81=5": the same descriptor twice`}},
 		"bad paths": {func(c *Config) { c.Paths = []string{"", "a;b", "a\nb", "a\x00b"} },
 			[]string{`--path="": a path must not be empty`, `--path="a;b": `, `--path="a\nb": `, `--path="a\x00b": `}},
+		"a NUL byte":             {func(c *Config) { c.Program = []string{"a", "b\x00"} }, []string{`"b\x00" contains a NUL byte`}},
+		"no program, a bad port": {func(c *Config) { c.Program, c.Ports = nil, []string{"bad"} }, []string{"server program not specified", `"bad"`}},
+		"one file twice": {func(c *Config) { c.StatusFile, c.PIDFile, c.LogFile = "run/s", "run/./s", "run/s" },
+			[]string{`--status-file="run/s": the same file as --pid-file`, `--status-file="run/s": the same file as --log-file`}},
 		"one path twice": {func(c *Config) { c.Paths = []string{"/run/a", "/run/./a", "b"} }, []string{`--path="/run/./a": the same address twice`}},
 	} {
 		c := NewConfig("program")

@@ -76,6 +76,9 @@ func (c Control) Restart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("send HUP to the superdaemon %d: %w", p.PID, err)
+	}
 	requested := request{generation: newest(before), number: last.Number}
 	requested.setMoment()
 	if err := p.Signal(ctx, unix.SIGHUP); err != nil {

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -29,13 +30,17 @@ func startTrampoline(spec Spec) (int, error) {
 	return pid, forkError(err)
 }
 
-// IsTrampoline reports whether a child has not executed its program yet. It reports false if /proc
-// does not show that. It reads what does not need the memory of the child, which may hang.
+// IsTrampoline reports whether a child has not executed its program yet, or has ended and was not
+// reaped: then it may never have. It reports false if /proc does not show that. It reads what does
+// not need the memory of the child, which may hang.
 func IsTrampoline(pid int) bool {
-	file, err1 := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	own, err2 := os.Readlink(selfLink)
-	if err1 != nil || err2 != nil || file != own {
+	own, err := os.Readlink(selfLink)
+	if err != nil {
 		return false
+	}
+	file, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil || file != own {
+		return errors.Is(err, os.ErrNotExist) // a zombie executes nothing
 	}
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	return err == nil && string(name) == filepath.Base(selfLink)+"\n"

@@ -23,8 +23,8 @@ type Channels struct {
 const Variable = "START_SERVER_STATE"
 
 var (
-	received    Channels
-	pipeIgnored bool // before Catch
+	received Channels
+	ignored  []os.Signal // before Catch
 )
 
 var (
@@ -55,11 +55,11 @@ func init() {
 func Catch() Channels {
 	if received.HUP == nil {
 		received = NewChannels()
+		ignored = slices.DeleteFunc(append(ending(), syscall.SIGPIPE), func(sig os.Signal) bool { return !signal.Ignored(sig) })
 		signal.Notify(received.Stop, syscall.SIGTERM) // the one that matters most
 		signal.Notify(received.HUP, syscall.SIGHUP)
 		signal.Notify(received.Stop, stop...)
 		signal.Notify(received.Upgrade, syscall.SIGUSR2)
-		pipeIgnored = signal.Ignored(syscall.SIGPIPE)
 		signal.Ignore(syscall.SIGPIPE) // workers inherit that (Server::Starter 0.35)
 	}
 	return received
@@ -74,10 +74,13 @@ func Release() {
 	for _, c := range []chan os.Signal{received.HUP, received.Stop, received.Upgrade, received.Child, received.Stray} {
 		signal.Stop(c)
 	}
-	if !pipeIgnored {
+	if !slices.Contains(ignored, os.Signal(syscall.SIGPIPE)) {
 		none := make(chan os.Signal, 1)
 		signal.Notify(none, syscall.SIGPIPE) // undoes Ignore; after Reset it would still be reported by signal.Ignored
 		signal.Stop(none)
+	}
+	if len(ignored) > 0 { // without arguments, Ignore ignores all signals
+		signal.Ignore(ignored...)
 	}
 	received = Channels{}
 }

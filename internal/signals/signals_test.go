@@ -96,6 +96,22 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// TestReleaseIgnored checks that a signal that was ignored before Catch is ignored after Release.
+func TestReleaseIgnored(t *testing.T) {
+	signal.Ignore(syscall.SIGUSR1, syscall.SIGTERM)
+	defer signal.Reset(syscall.SIGUSR1, syscall.SIGTERM)
+	c := catchAll()
+	raise(t, syscall.SIGTERM)
+	take(t, c.Stop, syscall.SIGTERM)
+	Release()
+	for _, sig := range []os.Signal{syscall.SIGUSR1, syscall.SIGTERM} {
+		if !signal.Ignored(sig) {
+			t.Errorf("%v is not ignored any more", sig)
+		}
+	}
+	raise(t, syscall.SIGUSR1, syscall.SIGTERM) // would end the process
+}
+
 func TestDrain(t *testing.T) {
 	c := catchAll()
 	raise(t, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1)
