@@ -14,11 +14,11 @@ import (
 // second that net/http waits.
 const settle = time.Second
 
-// connections are those that a server has accepted and that are neither closed nor hijacked, and
-// the number of those that are hijacked and not closed.
+// connections are those that a server has accepted and that are not closed.
 type connections struct {
-	all      sync.Map // net.Conn to *connection
-	hijacked atomic.Int64
+	all       sync.Map     // net.Conn to *connection
+	hijacking atomic.Int64 // how many are in a call of Hijack, and so not in all
+	aborted   atomic.Bool
 }
 
 // connection is what is known of a connection. net/http reports its state and cannot be asked for
@@ -28,6 +28,8 @@ type connection struct {
 	state   http.ConnState
 	since   time.Time // when the state was reported
 	http2   *http2Conn
+	h2c     bool // HTTP/2 of a handler, which reports the states of it
+	upgrade bool // the next report of h2c is wrong
 	closing bool
 }
 
@@ -39,11 +41,24 @@ func (c *connections) observe(conn net.Conn, state http.ConnState) {
 	case http.StateActive, http.StateIdle:
 		if one := c.find(conn); one != nil {
 			one.mu.Lock()
+			defer one.mu.Unlock()
+			if one.upgrade && state == http.StateIdle {
+				one.upgrade = false // the request that asked for the upgrade is under way
+				return
+			}
 			one.state, one.since = state, time.Now()
-			one.mu.Unlock()
 		}
 	case http.StateHijacked, http.StateClosed:
 		c.all.Delete(conn)
+	}
+}
+
+// keep takes note of a connection that was hijacked.
+func (c *connections) keep(conn net.Conn, one *connection) {
+	one.since = time.Now()
+	c.all.Store(conn, one)
+	if c.aborted.Load() {
+		conn.Close()
 	}
 }
 
@@ -58,7 +73,7 @@ func (c *connections) find(conn net.Conn) *connection {
 // sweep closes connections whose time for a further request is over, sends GOAWAY to HTTP/2
 // clients, and returns how many connections are left.
 func (c *connections) sweep(now time.Time, grace time.Duration) int {
-	left := int(c.hijacked.Load())
+	left := int(c.hijacking.Load())
 	c.all.Range(func(key, value any) bool {
 		left++
 		one := value.(*connection)
@@ -74,6 +89,7 @@ func (c *connections) sweep(now time.Time, grace time.Duration) int {
 }
 
 func (c *connections) closeAll() {
+	c.aborted.Store(true)
 	c.all.Range(func(key, _ any) bool {
 		go key.(net.Conn).Close()
 		return true
@@ -90,6 +106,9 @@ func (c *connection) expired(now time.Time, grace time.Duration) bool {
 		return false
 	}
 	if c.http2 != nil && grace >= 0 {
+		if c.h2c && c.http2.ignored(grace) {
+			return true
+		}
 		return c.http2.gone(now) && now.Sub(c.since) >= settle
 	}
 	return now.Sub(c.since) >= grace
@@ -98,14 +117,18 @@ func (c *connection) expired(now time.Time, grace time.Duration) bool {
 // String counts the connections in each state, and names the client whose request has taken
 // longest.
 func (c *connections) String() string {
-	var requests, idle int
+	var requests, idle, hijacked int
 	var oldest net.Conn
 	var since time.Time
 	c.all.Range(func(key, value any) bool {
 		one := value.(*connection)
 		one.mu.Lock()
 		defer one.mu.Unlock()
-		if one.state != http.StateActive {
+		switch one.state {
+		case http.StateHijacked:
+			hijacked++
+			return true
+		case http.StateNew, http.StateIdle:
 			idle++
 			return true
 		}
@@ -123,8 +146,8 @@ func (c *connections) String() string {
 	if idle > 0 {
 		parts = append(parts, fmt.Sprintf("%d idle connections", idle))
 	}
-	if n := c.hijacked.Load(); n > 0 {
-		parts = append(parts, fmt.Sprintf("%d hijacked connections", n))
+	if hijacked > 0 {
+		parts = append(parts, fmt.Sprintf("%d hijacked connections", hijacked))
 	}
 	return strings.Join(parts, ", ")
 }

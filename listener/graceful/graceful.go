@@ -63,8 +63,8 @@
 // A hijacked connection is waited for until it is closed, so close it: when the channel of
 // [Draining] is closed, send the message by which your protocol ends a connection. What Hijack
 // returns has the methods of the [net.TCPConn] or [tls.Conn] but is not of these types. A
-// connection that is hijacked from a request with a body and without an Upgrade header is not
-// counted.
+// connection that is hijacked from a request with a body and without an Upgrade header is neither
+// waited for nor closed.
 //
 // A socket that was made blocking cannot be closed; see [listener.File] for how to pass a socket to
 // a child.

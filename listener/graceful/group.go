@@ -37,8 +37,8 @@ type Group struct {
 	// start_server another generation accepts from the same sockets, and 0 is right.
 	DrainDelay time.Duration
 
-	// DrainTimeout limits how long the group drains, DrainDelay included. Connections that are
-	// left then are closed, and Run returns an error that wraps [context.DeadlineExceeded]. 0 means
+	// DrainTimeout limits how long the group drains, DrainDelay included. HTTP connections that are
+	// left then are closed, hijacked ones included, and Run returns an error that wraps [context.DeadlineExceeded]. 0 means
 	// no limit; start_server's --kill-timeout also sets one.
 	DrainTimeout time.Duration
 

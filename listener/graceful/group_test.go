@@ -98,16 +98,37 @@ func (c *client) wantClosedBy(f func()) {
 
 // Whatever a server listens on, a handler that hijacks gets the methods of its connection.
 func TestHijackedTypes(t *testing.T) {
-	var count atomic.Int64
 	for _, conn := range []net.Conn{&net.TCPConn{}, &net.UnixConn{}, &tls.Conn{}, &recorder{}} {
-		count.Add(1)
-		watched := watchClose(conn, &count)
+		watched := watchClose(conn, new(connections))
 		if _, ok := conn.(interface{ CloseWrite() error }); ok {
 			if _, ok := watched.(interface{ CloseWrite() error }); !ok {
 				t.Errorf("%T hides CloseWrite", watched)
 			}
 		}
 	}
+}
+
+// A hijacked connection is closed like any other when the time is over, whatever its handler does.
+func TestHijackedConnectionIsClosedInTheEnd(t *testing.T) {
+	leave := make(chan struct{})
+	defer close(leave)
+	s := startGroup(t, &Group{DrainTimeout: 10 * pollInterval}, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+		}
+		io.WriteString(conn, "x")
+		<-leave
+		conn.Close()
+	})})
+	c := s.connect()
+	c.send("/")
+	c.r.ReadByte()
+	s.term()
+	if err := <-s.ended; !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "closed with 1 hijacked connections") {
+		t.Error(err)
+	}
+	c.wantClosed()
 }
 
 func TestShutdownFunctions(t *testing.T) {

@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/http"
 	"runtime"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -20,7 +18,8 @@ import (
 // open, for the grace period.
 func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http1, ok := w.(http1Writer)
-	switch body := r.ContentLength != 0 && r.Header.Get("Upgrade") == ""; {
+	h2c, upgrade := asksForHTTP2(r)
+	switch body := r.ContentLength != 0 && r.Header.Get("Upgrade") == "" && !h2c; {
 	case !ok:
 		if s.group.closing.Load() && !s.http2 {
 			w.Header().Set("Connection", "close") // over HTTP/2 net/http makes a GOAWAY of it
@@ -32,7 +31,7 @@ func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Connection", "close") // not too late for an answer without a header of its own
 		}
 	default:
-		last := &lastWriter{http1, s}
+		last := &lastWriter{http1, s, h2c, upgrade}
 		s.handler.ServeHTTP(last, r)
 		last.announce() // for a handler that has written nothing
 	}
@@ -55,10 +54,11 @@ type http1Writer interface {
 
 // lastWriter decides as late as it can, when the header is written, whether the answer is the
 // connection's last: the handler may have been at work for long when the drain begins. It also
-// counts connections that are hijacked.
+// keeps account of connections that are hijacked.
 type lastWriter struct {
 	http1Writer
-	server *httpServer
+	server       *httpServer
+	h2c, upgrade bool // the request is one for HTTP/2, by an Upgrade header
 }
 
 func (w *lastWriter) announce() {
@@ -105,21 +105,25 @@ func (w *lastWriter) FlushError() error {
 // Hijack hands the connection to the handler, in a type that has all methods of what net/http gives
 // and reports that it was closed.
 func (w *lastWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	count := &w.server.connections.hijacked
-	count.Add(1) // before net/http reports it gone, so that it is counted at any time
+	c := &w.server.connections
+	c.hijacking.Add(1) // before net/http reports it gone, so that it is counted at any time
+	defer c.hijacking.Add(-1)
 	conn, buffered, err := w.http1Writer.Hijack()
-	if err != nil {
-		count.Add(-1)
+	switch {
+	case err != nil:
 		return conn, buffered, err
+	case w.h2c:
+		conn, buffered = c.keepHTTP2(conn, buffered, w.upgrade)
+		return conn, buffered, nil
 	}
-	return watchClose(conn, count), buffered, nil
+	c.keep(conn, &connection{state: http.StateHijacked})
+	return watchClose(conn, c), buffered, nil
 }
 
-// closeHook closes a connection and counts it down, once.
+// closeHook closes a connection that was hijacked, and forgets it.
 type closeHook struct {
-	conn  net.Conn
-	count *atomic.Int64
-	once  sync.Once
+	conn        net.Conn
+	connections *connections
 }
 
 func (h *closeHook) Close() error {
@@ -128,7 +132,7 @@ func (h *closeHook) Close() error {
 	return err
 }
 
-func (h *closeHook) release() { h.once.Do(func() { h.count.Add(-1) }) }
+func (h *closeHook) release() { h.connections.all.Delete(h.conn) }
 
 type (
 	hijackedTCP struct {
@@ -154,9 +158,9 @@ func (c *hijackedUnix) Close() error { return c.hook.Close() }
 func (c *hijackedTLS) Close() error  { return c.hook.Close() }
 func (c *hijackedConn) Close() error { return c.hook.Close() }
 
-// watchClose counts the connection down when it is closed, or was forgotten by the handler.
-func watchClose(conn net.Conn, count *atomic.Int64) net.Conn {
-	hook := &closeHook{conn: conn, count: count}
+// watchClose forgets the connection when it is closed, or was forgotten by the handler.
+func watchClose(conn net.Conn, connections *connections) net.Conn {
+	hook := &closeHook{conn, connections}
 	switch conn := conn.(type) {
 	case *net.TCPConn:
 		return releaseForgotten(&hijackedTCP{conn, hook}, hook)

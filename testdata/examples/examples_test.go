@@ -27,10 +27,19 @@ import (
 )
 
 func TestNetHTTP(t *testing.T)  { testHTTP(t, "nethttp") }
-func TestGin(t *testing.T)      { testHTTP(t, "gin") }
 func TestEcho(t *testing.T)     { testHTTP(t, "echo") }
 func TestChi(t *testing.T)      { testHTTP(t, "chi") }
 func TestFastHTTP(t *testing.T) { testHTTP(t, "fasthttp", "-addr="+address(8080)) }
+
+func TestGin(t *testing.T) {
+	d := start(t, "gin", []string{"8080"})
+	swapUnderLoad(t, d, kinds{
+		"HTTP/1, kept alive":                  func() client { return &http1Client{addr: address(8080), status: 200, keep: true} },
+		"HTTP/1, one each request":            func() client { return &http1Client{addr: address(8080), status: 200} },
+		"HTTP/2 without TLS, frames":          func() client { return &frameClient{addr: address(8080), plain: true} },
+		"HTTP/2 without TLS, net/http's POST": func() client { return newH2CClient("http://" + address(8080)) },
+	})
+}
 
 func testHTTP(t *testing.T, example string, args ...string) {
 	d := start(t, example, []string{"8080"}, args...)
@@ -124,6 +133,13 @@ type http2Client struct {
 
 func newHTTP2Client(url string) *http2Client {
 	return &http2Client{url, &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+}
+
+// newH2CClient speaks HTTP/2 without TLS.
+func newH2CClient(url string) *http2Client {
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	return &http2Client{url, transport}
 }
 
 func (c *http2Client) ask(ctx context.Context) error {

@@ -1,0 +1,108 @@
+package graceful
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// h2cHandler does what golang.org/x/net/http2/h2c.NewHandler does, with net/http's HTTP/2. That
+// handler itself is tested in testdata/examples.
+type h2cHandler struct{ http.Handler }
+
+func (h h2cHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != "PRI" {
+		h.Handler.ServeHTTP(w, r)
+		return
+	}
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	defer conn.Close()
+	if _, err := io.ReadFull(buffered, make([]byte, len("SM\r\n\r\n"))); err != nil {
+		return
+	}
+	if buffered.Reader.Buffered() > 0 {
+		panic("package h2c would hide the type of the connection")
+	}
+	outer := r.Context().Value(http.ServerContextKey).(*http.Server)
+	inner := &http.Server{Handler: h.Handler, ConnState: outer.ConnState}
+	inner.Serve(closedListener{})
+	inner.TLSNextProto[protoUnencrypted](inner, tls.Client(unencrypted{conn: conn}, nil), h.Handler)
+}
+
+func h2cTransport() *http.Transport {
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	return transport
+}
+
+func getH2C(transport *http.Transport, url string) string {
+	response, err := (&http.Client{Transport: transport}).Get(url)
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return response.Proto + " " + string(body)
+}
+
+func TestH2C(t *testing.T) {
+	g := newGate()
+	logged := make(lines, 10)
+	s := startGroup(t, &Group{Grace: time.Hour, Logf: logged.logf}, &http.Server{Handler: h2cHandler{g}})
+	if got := getH2C(h2cTransport(), "http://"+s.addr); got != "HTTP/2.0 hello" { // idle from here on
+		t.Error(got)
+	}
+	busy := h2cTransport()
+	answer := make(chan string)
+	go func() { answer <- getH2C(busy, "http://"+s.addr+"/slow") }()
+	<-g.entered
+	s.term()
+	logged.want(t, "1 connections with a request under way", "1 idle connections")
+	time.AfterFunc(2*settle, func() { close(g.leave) }) // longer than an idle client is waited for
+	if got := <-answer; got != "HTTP/2.0 slow" {
+		t.Error(got)
+	}
+	s.wantEnd()
+}
+
+func TestH2CIsClosedAtTheTimeout(t *testing.T) {
+	g := newGate()
+	defer close(g.leave)
+	s := startGroup(t, &Group{DrainTimeout: 10 * pollInterval}, &http.Server{Handler: h2cHandler{g}})
+	answer := make(chan string)
+	go func() { answer <- getH2C(h2cTransport(), "http://"+s.addr+"/slow") }()
+	<-g.entered
+	s.term()
+	if err := <-s.ended; err == nil || !strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
+		t.Error(err)
+	}
+	if got := <-answer; !strings.Contains(got, "http://") {
+		t.Errorf("answered %q", got)
+	}
+}
+
+// What a client that asks by an Upgrade header gets for that request is the first answer of HTTP/2.
+func TestH2CUpgradeIsUnderWay(t *testing.T) {
+	var c connections
+	conn := &recorder{}
+	c.keep(conn, &connection{state: http.StateActive, http2: &http2Conn{Conn: conn}, h2c: true, upgrade: true})
+	for _, state := range []http.ConnState{http.StateActive, http.StateActive, http.StateIdle} {
+		c.observe(conn, state)
+	}
+	if one := c.find(conn); one.state != http.StateActive {
+		t.Errorf("%v while the request is under way", one.state)
+	}
+	if c.observe(conn, http.StateIdle); c.find(conn).state != http.StateIdle {
+		t.Error("the answer was not noticed")
+	}
+}
