@@ -164,7 +164,7 @@ func samePath(a, b string) bool {
 }
 
 func (c Config) validateAccounts() error {
-	_, accessErr := c.access()
+	_, accessErr := c.access(socket.DefaultAccess)
 	user, userErr := c.user()
 	if userErr == nil && user != nil {
 		userErr = process.CanChangeUser()
@@ -175,9 +175,8 @@ func (c Config) validateAccounts() error {
 	return errors.Join(accessErr, userErr)
 }
 
-// access returns the mode and the owner of the unix sockets.
-func (c Config) access() (socket.Access, error) {
-	access := socket.DefaultAccess
+// access returns the mode and the owner of a unix socket, those of access if no option sets them.
+func (c Config) access(access socket.Access) (socket.Access, error) {
 	var modeErr, ownerErr error
 	if c.PathMode != "" {
 		mode, err := strconv.ParseUint(c.PathMode, 8, 32)

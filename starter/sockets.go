@@ -147,7 +147,7 @@ func (s *sockets) openPath(path string, report func(string)) (*socket.Socket, er
 	if forbidden := (*orphan.ForbiddenError)(nil); errors.As(err, &forbidden) && forbidden.PID != 0 {
 		report(msgNotTakenOver(path, err))
 	}
-	access, err := s.config.access()
+	access, err := s.config.access(socket.DefaultAccess)
 	if err != nil {
 		return nil, err
 	}
@@ -171,8 +171,7 @@ func (s *sockets) takeOver(a orphan.Address, report func(string)) (*socket.Socke
 // were taken over.
 func (s *sockets) leftWorkers(report func(string)) []orphan.Worker {
 	for _, o := range s.taken {
-		access, err := s.config.access()
-		if err = errors.Join(err, o.SetAccess(access)); err != nil {
+		if err := s.setAccess(o); err != nil {
 			report(err.Error())
 		}
 	}
@@ -180,6 +179,22 @@ func (s *sockets) leftWorkers(report func(string)) []orphan.Worker {
 	s.store(s.kept)
 	s.finder.AdoptNamed()
 	return s.finder.Workers()
+}
+
+// setAccess changes what the options set of the access to a socket that was taken over.
+func (s *sockets) setAccess(o *socket.Socket) error {
+	if o.Path == "" {
+		return nil
+	}
+	present, err := o.Access()
+	if err != nil {
+		return err
+	}
+	access, err := s.config.access(present)
+	if err != nil {
+		return err
+	}
+	return o.SetAccess(access)
 }
 
 // abandon gives up the sockets that were taken over, because the start has failed: their files
@@ -238,7 +253,7 @@ func (s *sockets) mend(report func(string)) (replaced bool) {
 	warning := ""
 	for _, o := range s.list {
 		old := o.FD
-		switch broken, err := o.Mend(s.config.Backlog, s.config.access); {
+		switch broken, err := o.Mend(s.config.Backlog); {
 		case err != nil:
 			warning = err.Error()
 		case broken:

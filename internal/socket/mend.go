@@ -9,9 +9,9 @@ import (
 
 // Mend makes a socket listen again after shutdown(2), which some servers call when they stop and
 // which affects every process that shares the socket. It reports whether the socket was broken. A
-// unix socket cannot listen again: a new one replaces it, if its file was made by start_server.
-// access returns the access to the new file.
-func (s *Socket) Mend(backlog int, access func() (Access, error)) (broken bool, err error) {
+// unix socket cannot listen again: a new one replaces it, with the same access, if its file was
+// made by start_server.
+func (s *Socket) Mend(backlog int) (broken bool, err error) {
 	if !s.Listening {
 		return false, nil
 	}
@@ -23,7 +23,7 @@ func (s *Socket) Mend(backlog int, access func() (Access, error)) (broken bool, 
 		if !shutDown(s.FD) {
 			return false, nil
 		}
-		err = s.replace(backlog, access)
+		err = s.replace(backlog)
 	} else {
 		listens, err := unix.GetsockoptInt(s.FD, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 		if err != nil || listens != 0 {
@@ -51,15 +51,15 @@ func shutDown(fd int) bool {
 }
 
 // replace binds a new unix socket to the path.
-func (s *Socket) replace(backlog int, access func() (Access, error)) error {
+func (s *Socket) replace(backlog int) error {
 	if !s.Same(s.Path) {
 		return errors.New("the file was not made by start_server")
 	}
-	a, err := access()
+	access, err := s.Access()
 	if err != nil {
 		return err
 	}
-	fresh, err := OpenPath(s.Path, backlog, a, func(string) {})
+	fresh, err := OpenPath(s.Path, backlog, access, func(string) {})
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"net"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -11,7 +12,6 @@ import (
 // TestMend checks that after shutdown(2) and Mend clients can connect to the same address again.
 func TestMend(t *testing.T) {
 	t.Parallel()
-	access := func() (Access, error) { return DefaultAccess, nil }
 	path := filepath.Join(t.TempDir(), "s")
 	for _, s := range []*Socket{openPort(t, "127.0.0.1:0"), openPort(t, "[::1]:0"), openPath(t, path)} {
 		defer s.Close()
@@ -30,8 +30,13 @@ func TestMend(t *testing.T) {
 			}
 			return err
 		}
-		if broken, err := s.Mend(10, access); broken || err != nil {
+		if broken, err := s.Mend(10); broken || err != nil {
 			t.Errorf("%s: broken %v, %v before shutdown", address, broken, err)
+		}
+		if s.Path != "" {
+			if err := os.Chmod(path, 0o640); err != nil {
+				t.Fatal(err)
+			}
 		}
 		for _, how := range []int{unix.SHUT_RD, unix.SHUT_RDWR} {
 			if err := unix.Shutdown(s.FD, how); err != nil {
@@ -40,7 +45,7 @@ func TestMend(t *testing.T) {
 			if connect() == nil {
 				t.Errorf("%s: shutdown(%d) did not break it", address, how)
 			}
-			if broken, err := s.Mend(10, access); !broken || err != nil {
+			if broken, err := s.Mend(10); !broken || err != nil {
 				t.Errorf("%s: broken %v, %v after shutdown", address, broken, err)
 			}
 			if err := connect(); err != nil {
@@ -48,9 +53,12 @@ func TestMend(t *testing.T) {
 			}
 		}
 	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("the socket file has not kept its mode: %v, %v", info, err)
+	}
 	udp := openPort(t, "127.0.0.1:u0")
 	defer udp.Close()
-	if broken, err := udp.Mend(10, access); broken || err != nil {
+	if broken, err := udp.Mend(10); broken || err != nil {
 		t.Errorf("UDP: broken %v, %v", broken, err)
 	}
 }

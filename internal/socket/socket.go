@@ -164,6 +164,15 @@ type Access struct {
 // DefaultAccess lets all users connect (Server::Starter 0.35).
 var DefaultAccess = Access{Mode: 0o777, Owner: account.Owner{UID: account.Unchanged, GID: account.Unchanged}}
 
+// Access returns the present access to the socket file.
+func (s *Socket) Access() (Access, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(s.Path, &st); err != nil {
+		return Access{}, fmt.Errorf("read the access to %q: %w", s.Path, err)
+	}
+	return Access{Mode: uint32(st.Mode) & 0o777, Owner: account.Owner{UID: int(st.Uid), GID: int(st.Gid)}}, nil
+}
+
 // OpenPath listens on a unix socket. It changes the umask of the process for a moment, in which no
 // other goroutine may create files. It removes an existing socket file, after a call of removing;
 // any other existing file is an error.
