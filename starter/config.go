@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -201,6 +202,16 @@ func (c Config) user() (*account.User, error) {
 	return &user, err
 }
 
+// portAddress returns the address that a port is bound to. Equal addresses are equal strings, if
+// the host names were resolved.
+func portAddress(p portspec.Port) string {
+	host := cmp.Or(p.Host, "0.0.0.0")
+	if ip, err := netip.ParseAddr(host); err == nil {
+		host = ip.String()
+	}
+	return fmt.Sprint(p.UDP, " ", host, " ", p.Port)
+}
+
 func (c Config) validateAddresses() error {
 	var errs []error
 	addresses, descriptors := map[string]bool{}, map[int]bool{}
@@ -210,7 +221,7 @@ func (c Config) validateAddresses() error {
 			errs = append(errs, err)
 			continue
 		}
-		address := fmt.Sprint(p.UDP, " ", cmp.Or(p.Host, "0.0.0.0"), " ", p.Port)
+		address := portAddress(p)
 		if p.Port != 0 && addresses[address] {
 			errs = append(errs, fmt.Errorf("--port=%q: the same address twice", spec))
 		}

@@ -37,6 +37,7 @@ func TestValidate(t *testing.T) {
 		"no log":               {func(c *Config) { c.Daemonize = true }, []string{"--daemonize: requires --log-file"}},
 		"no port":              {func(c *Config) { c.Ports = []string{"http", "80"} }, []string{`"http"`}},
 		"one port twice":       {func(c *Config) { c.Ports = []string{"80", "0.0.0.0:80"} }, []string{`--port="0.0.0.0:80": the same address twice`}},
+		"one IPv6 port twice":  {func(c *Config) { c.Ports = []string{"[::1]:80", "[0:0:0:0:0:0:0:1]:80"} }, []string{`--port="[0:0:0:0:0:0:0:1]:80": the same address twice`}},
 		"one descriptor twice": {func(c *Config) { c.Ports = []string{"80=5", "81=5"} }, []string{`--port="81=5": the same descriptor twice`}},
 		"bad paths": {func(c *Config) { c.Paths = []string{"", "a;b", "a\nb", "a\x00b"} },
 			[]string{`--path="": a path must not be empty`, `--path="a;b": `, `--path="a\nb": `, `--path="a\x00b": `}},

@@ -3,6 +3,7 @@ package starter
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -33,6 +34,15 @@ func TestResolvePorts(t *testing.T) {
 		}
 	}
 	if _, err := resolvePorts(t.Context(), []string{"unknown:80"}, find, nil, report); err == nil || err.Error() != "resolve the host of --port unknown:80: no such host" {
+		t.Error(err)
+	}
+	for _, specs := range [][]string{{"a:80", "b:80"}, {"a:u80", "192.0.2.7:u80"}} {
+		_, err := resolvePorts(t.Context(), specs, find, nil, report)
+		if want := fmt.Sprintf("--port=%q: the same address twice", specs[1]); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", specs, err, want)
+		}
+	}
+	if _, err := resolvePorts(t.Context(), []string{"a:80", "a:u80", "a:0", "b:0", "c:81"}, find, nil, report); err != nil {
 		t.Error(err)
 	}
 }

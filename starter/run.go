@@ -24,6 +24,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/start-server/start-server/internal/daemon"
 	"github.com/start-server/start-server/internal/pidfile"
@@ -126,7 +127,8 @@ func (d *superdaemon) open(ctx context.Context, detached bool) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := d.sockets.open(ports, detached, d.logLine); err != nil {
+	pause := func(wait time.Duration) error { return d.pause(ctx, wait) }
+	if err := d.sockets.open(ports, detached, pause, d.logLine); err != nil {
 		return err
 	}
 	if err := d.log.use(); err != nil {

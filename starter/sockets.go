@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -37,9 +38,10 @@ func newSockets(c Config, inherited []int) *sockets {
 // open opens a socket for every port, whose host is an address, and for every path. It takes over
 // the socket of the service manager or of the workers of a killed superdaemon that is bound to the
 // address, or binds a new one. Other sockets of the service manager are passed on. report is called
-// with log lines.
-func (s *sockets) open(ports []portspec.Port, detached bool, report func(line string)) error {
+// with log lines, pause to wait, which ends open if it returns an error.
+func (s *sockets) open(ports []portspec.Port, detached bool, pause func(time.Duration) error, report func(line string)) error {
 	s.finder = orphan.NewFinder(s.config.StatusFile)
+	s.finder.Pause = pause
 	process.Reserve(len(s.config.Ports) + len(s.config.Paths))
 	offered := s.activated(detached, report)
 	given := slices.Clone(offered)
@@ -108,8 +110,8 @@ func (s *sockets) addPort(p portspec.Port, given *socket.Socket, report func(str
 // a worker first, since the system lets two datagram sockets have the same address.
 func (s *sockets) openPort(p portspec.Port, report func(string)) (*socket.Socket, error) {
 	if p.UDP {
-		if taken, _ := s.takeOverPort(p, report); taken != nil {
-			return taken, nil
+		if taken, err := s.takeOverPort(p, report); taken != nil || errors.Is(err, errStopped) {
+			return taken, err
 		}
 	}
 	for attempt := 1; ; attempt++ {
@@ -121,7 +123,8 @@ func (s *sockets) openPort(p portspec.Port, report func(string)) (*socket.Socket
 		switch {
 		case taken != nil:
 			return taken, nil
-		case why == orphan.ErrNone && attempt == 1: // the last process that held it may have ended meanwhile
+		case attempt == 1 && (why == orphan.ErrNone || why == orphan.ErrUnseen):
+			// The last process that held it may have ended meanwhile.
 		case why == orphan.ErrNone:
 			return nil, err
 		default:
@@ -141,8 +144,8 @@ func (s *sockets) takeOverPort(p portspec.Port, report func(string)) (*socket.So
 // openPath listens on a path, or takes over its socket from a worker that was left.
 func (s *sockets) openPath(path string, report func(string)) (*socket.Socket, error) {
 	taken, err := s.takeOver(orphan.PathAddress(path), report)
-	if taken != nil {
-		return taken, nil
+	if taken != nil || errors.Is(err, errStopped) {
+		return taken, err
 	}
 	if forbidden := (*orphan.ForbiddenError)(nil); errors.As(err, &forbidden) && forbidden.PID != 0 {
 		report(msgNotTakenOver(path, err))

@@ -17,7 +17,8 @@ import (
 // A process that was killed takes a moment to end, and one that was just started takes a moment to
 // execute its program.
 const (
-	settleTime  = 10 * time.Second // to wait for such processes
+	settleTime  = 10 * time.Second       // to wait for such processes
+	unseenTime  = 100 * time.Millisecond // to look for a process that holds the socket
 	settlePause = 10 * time.Millisecond
 	youth       = time.Second // the age below which a process may not have executed its program yet
 )
@@ -26,16 +27,34 @@ const (
 var errUnsettled = errors.New("the processes are changing")
 
 // Take copies the socket that is bound to the address from a worker of a superdaemon that is gone.
-// Workers then includes every worker that holds it. An error is ErrNone or a *ForbiddenError.
+// Workers then includes every worker that holds it. An error is ErrNone, ErrUnseen, a
+// *ForbiddenError, or an error of Pause.
+//
+// A process that exits is in /proc until it has closed its sockets. So if no process is found and
+// none is exiting, the socket was closed meanwhile, which another attempt shows, or is held
+// elsewhere.
 func (f *Finder) Take(a Address) (Taken, error) {
-	defer exclude(a)()
-	for end := time.Now().Add(settleTime); ; time.Sleep(settlePause) {
+	done, err := f.exclude(a)
+	if err != nil {
+		return Taken{}, err
+	}
+	defer done()
+	end, unseenEnd := time.Now().Add(settleTime), time.Time{}
+	for {
 		taken, err := f.take(a)
-		if err != errUnsettled {
+		now := time.Now()
+		switch {
+		case err != errUnsettled && err != ErrUnseen:
 			return taken, err
-		}
-		if time.Now().After(end) {
+		case err == ErrUnseen && unseenEnd.IsZero():
+			unseenEnd = now.Add(unseenTime)
+		case err == ErrUnseen && now.After(unseenEnd):
+			return Taken{}, ErrUnseen
+		case now.After(end):
 			return Taken{}, ErrNone
+		}
+		if err := f.Pause(settlePause); err != nil {
+			return Taken{}, err
 		}
 	}
 }
@@ -43,7 +62,7 @@ func (f *Finder) Take(a Address) (Taken, error) {
 // exclude keeps two superdaemons that start at the same time from taking the same socket: the
 // second one waits, and then finds the first among the processes that hold the socket. The lock is
 // an abstract unix socket, which the kernel removes with its process.
-func exclude(a Address) (done func()) {
+func (f *Finder) exclude(a Address) (done func(), err error) {
 	name := a.Path
 	for _, addr := range a.Ports {
 		name += addr.String() + " "
@@ -58,14 +77,18 @@ func exclude(a Address) (done func()) {
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return func() {}
+		return func() {}, nil
 	}
-	for end := time.Now().Add(2 * settleTime); time.Now().Before(end); time.Sleep(settlePause) {
+	for end := time.Now().Add(2 * settleTime); time.Now().Before(end); {
 		if unix.Bind(fd, &unix.SockaddrUnix{Name: name}) != unix.EADDRINUSE {
 			break
 		}
+		if err := f.Pause(settlePause); err != nil {
+			unix.Close(fd)
+			return nil, err
+		}
 	}
-	return func() { unix.Close(fd) }
+	return func() { unix.Close(fd) }, nil
 }
 
 func (f *Finder) take(a Address) (Taken, error) {
@@ -99,9 +122,10 @@ func (f *Finder) take(a Address) (Taken, error) {
 // holders returns the workers that hold the socket. It is an error if any other process holds it.
 func (f *Finder) holders(all snapshot, inode uint64, a Address) ([]Worker, error) {
 	tops := map[int]*process{}
-	hidden := false
+	hidden, closing := false, false
 	for _, p := range all {
 		hidden = hidden || p.hidden && !p.exiting
+		closing = closing || p.closing
 		if p.holds(inode) {
 			top := all.top(p, inode, f.names)
 			tops[top.pid] = top
@@ -119,10 +143,12 @@ func (f *Finder) holders(all snapshot, inode uint64, a Address) ([]Worker, error
 	switch {
 	case len(workers) > 0:
 		return workers, nil
+	case closing:
+		return nil, errUnsettled
 	case hidden:
 		return nil, &ForbiddenError{Err: unix.EACCES}
 	}
-	return nil, errUnsettled // the socket has been closed meanwhile
+	return nil, ErrUnseen
 }
 
 // identify returns the process as a worker, if it is one.

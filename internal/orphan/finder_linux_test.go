@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -278,6 +280,82 @@ func TestDying(t *testing.T) {
 	if err != nil || len(workers) != 1 || workers[0].PID != worker.Process.Pid {
 		t.Errorf("%+v, %v", workers, err)
 	}
+}
+
+// TestUnseen checks that Take does not wait long for a socket that no process in /proc holds, here
+// because the snapshot leaves out this one. A zombie does not delay it.
+func TestUnseen(t *testing.T) {
+	t.Parallel()
+	zombie := exec.Command("true")
+	if err := zombie.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer zombie.Wait()
+	waitProcess(t, zombie.Process.Pid, func(p *process) bool { return p.exiting && !p.closing })
+	for _, network := range []string{"tcp4", "udp4", "unix"} {
+		at := "127.0.0.1:0"
+		if network == "unix" {
+			at = filepath.Join(t.TempDir(), "s")
+		}
+		file, a := bind(t, network, at)
+		defer file.Close()
+		start := time.Now()
+		if _, err := take(t, NewFinder(""), a); err != ErrUnseen || time.Since(start) > settleTime/2 {
+			t.Errorf("%s: %v after %v", network, err, time.Since(start))
+		}
+	}
+}
+
+// TestClosing checks that Take waits for a process that exits, and may hold the socket although its
+// descriptors are not in /proc any more: here its first thread has ended. An error of Pause ends
+// the wait.
+func TestClosing(t *testing.T) {
+	t.Parallel()
+	file, a := bind(t, "tcp4", "127.0.0.1:0")
+	closing := hold(t, file, []string{threadVariable + "=1"}, "/proc/self/exe")
+	file.Close()
+	waitProcess(t, closing.Process.Pid, func(p *process) bool { return p.closing })
+
+	stopped := errors.New("stopped")
+	f := NewFinder("")
+	f.Pause = func(time.Duration) error { return stopped }
+	if _, err := f.Take(a); err != stopped {
+		t.Errorf("%v, want the error of Pause", err)
+	}
+	start, end := time.Now(), time.Time{}
+	f.Pause = func(time.Duration) error {
+		if time.Since(start) > 3*unseenTime && end.IsZero() {
+			end = time.Now()
+			closing.Process.Kill()
+		}
+		time.Sleep(time.Millisecond)
+		return nil
+	}
+	if _, err := take(t, f, a); err != ErrNone || end.IsZero() {
+		t.Errorf("%v, want ErrNone after the process was killed (at %v)", err, end)
+	}
+}
+
+// threadVariable makes this program end its first thread and keep running.
+const threadVariable = "TEST_END_FIRST_THREAD"
+
+func init() {
+	if os.Getenv(threadVariable) != "" {
+		go unix.Pause()
+		runtime.LockOSThread()
+		syscall.Syscall(unix.SYS_EXIT, 0, 0, 0)
+	}
+}
+
+// waitProcess waits until /proc shows the process in a state.
+func waitProcess(t *testing.T, pid int, state func(*process) bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if p := look(pid); p != nil && state(p) {
+			return
+		}
+	}
+	t.Fatalf("process %d: %+v", pid, look(pid))
 }
 
 // TestWatch checks that Watch reports the end of the process.

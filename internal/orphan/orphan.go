@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // A Worker is a process that was started by a superdaemon that is gone.
@@ -31,6 +32,9 @@ type Taken struct {
 
 // A Finder looks for workers and collects those that it finds.
 type Finder struct {
+	// Pause waits while Take waits for other processes. An error ends Take, which returns it.
+	Pause func(time.Duration) error
+
 	status  status
 	workers map[int]Worker
 	all     snapshot // for Adopt, nil until it is needed
@@ -40,12 +44,19 @@ type Finder struct {
 // if statusFile is "". The file is used only if it is a regular file that belongs to this user or
 // root, and that no other user can write.
 func NewFinder(statusFile string) *Finder {
-	return &Finder{status: readStatus(statusFile), workers: map[int]Worker{}}
+	pause := func(d time.Duration) error {
+		time.Sleep(d)
+		return nil
+	}
+	return &Finder{Pause: pause, status: readStatus(statusFile), workers: map[int]Worker{}}
 }
 
 // ErrNone means that no worker of a superdaemon that is gone holds the socket, or that another
 // process holds it as well.
 var ErrNone = errors.New("no worker of a start_server that is gone holds the socket")
+
+// ErrUnseen means that no process in /proc holds the socket.
+var ErrUnseen = errors.New("no process that is visible here holds it: it may be in another container or pid namespace")
 
 // An ownerError is the user that created a socket, neither this one nor root.
 type ownerError uint32

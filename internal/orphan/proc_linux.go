@@ -19,6 +19,7 @@ type process struct {
 	parent  int
 	started uint64         // clock ticks after boot
 	exiting bool           // a zombie, or on its way to be one
+	closing bool           // exiting, and may still hold descriptors, which /proc does not show any more
 	hidden  bool           // its descriptors cannot be read
 	sockets map[uint64]int // its descriptors by the inode of the socket
 }
@@ -32,25 +33,25 @@ func look(pid int) *process {
 	if !ok {
 		return nil
 	}
-	return &process{pid: pid, parent: stat.Parent, started: stat.Started, exiting: stat.Exiting}
+	return &process{pid: pid, parent: stat.Parent, started: stat.Started, exiting: stat.Exiting, closing: stat.Exiting && !stat.Ended}
 }
 
 func procFile(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
 
-// readSockets reads which sockets the process holds.
-func (p *process) readSockets() {
-	p.sockets = map[uint64]int{}
-	dir, err := os.Open(procFile(p.pid, "fd"))
+// readSockets reads which sockets a process holds. hidden means that its descriptors cannot be
+// read.
+func readSockets(pid int) (sockets map[uint64]int, hidden bool) {
+	sockets = map[uint64]int{}
+	dir, err := os.Open(procFile(pid, "fd"))
 	if err != nil {
-		p.hidden = true
-		return
+		return sockets, true
 	}
 	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
-	p.hidden = err != nil && len(names) == 0
+	hidden = err != nil && len(names) == 0
 	var buf [64]byte
 	for _, name := range names {
-		n, err := unix.Readlink(procFile(p.pid, "fd/"+name), buf[:])
+		n, err := unix.Readlink(procFile(pid, "fd/"+name), buf[:])
 		if err != nil {
 			continue
 		}
@@ -58,9 +59,10 @@ func (p *process) readSockets() {
 		number, err := strconv.ParseUint(strings.TrimSuffix(inode, "]"), 10, 64)
 		fd, err2 := strconv.Atoi(name)
 		if ok && err == nil && err2 == nil {
-			p.sockets[number] = fd
+			sockets[number] = fd
 		}
 	}
+	return sockets, hidden
 }
 
 // startedAt returns when the process was started.
@@ -123,8 +125,10 @@ func takeSnapshot() snapshot {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
+		// Its state comes last: if it was closing its descriptors meanwhile, that shows it.
+		sockets, hidden := readSockets(pid)
 		if p := look(pid); p != nil {
-			p.readSockets()
+			p.sockets, p.hidden = sockets, hidden
 			all[pid] = p
 		}
 	}

@@ -14,6 +14,7 @@ type Stat struct {
 	Parent  int    // pid
 	Started uint64 // hundredths of a second after boot (USER_HZ is 100 on every system that Go runs on)
 	Exiting bool   // a zombie, or about to become one
+	Ended   bool   // a zombie whose threads have all ended: it holds no descriptors any more
 }
 
 // ReadStat reads the stat file of a process. It reports false if there is no such process, or /proc
@@ -25,13 +26,14 @@ func ReadStat(pid int) (s Stat, ok bool) {
 	}
 	// PID (NAME) STATE PPID ...; the name may hold any byte.
 	f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	const state, parent, flags, started = 0, 1, 6, 19
+	const state, parent, flags, threads, started = 0, 1, 6, 17, 19
 	if len(f) <= started {
 		return Stat{}, false
 	}
 	const exiting = 0x4 // PF_EXITING
 	set, _ := strconv.ParseUint(f[flags], 10, 64)
 	s.Exiting = f[state] == "Z" || f[state] == "X" || set&exiting != 0
+	s.Ended = f[state] == "X" || f[state] == "Z" && (f[threads] == "0" || f[threads] == "1")
 	s.Parent, _ = strconv.Atoi(f[parent])
 	s.Started, err = strconv.ParseUint(f[started], 10, 64)
 	return s, err == nil
