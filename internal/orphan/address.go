@@ -12,14 +12,14 @@ import (
 
 // An Address is a port or a path, the address of a socket to look for.
 type Address struct {
-	Key   string // as in SERVER_STARTER_PORT
-	Path  string // of a unix socket; "" for a port
-	Ports []netip.AddrPort
+	Key   string           // as in SERVER_STARTER_PORT
+	Path  string           // of a unix socket; "" for a port
+	Ports []netip.AddrPort // a second one is for sockets that accept IPv4 as well
 	UDP   bool
 }
 
 // PortAddress returns the address of a port, and resolves its host. For a bare port it includes the
-// unspecified IPv6 address, which other implementations of start_server bind.
+// unspecified IPv6 address, which other implementations of start_server bind for both families.
 func PortAddress(p portspec.Port) (Address, error) {
 	addr, err := socket.Resolve(p)
 	if err != nil {

@@ -6,12 +6,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sock_diag(7) lists the sockets that listen. It is much faster than /proc/net on a machine with
-// many connections.
+// sock_diag(7) lists the sockets that listen, or are not connected. It is much faster than
+// /proc/net on a machine with many connections.
 
 const (
 	sockDiagByFamily = 20
 	stateListen      = 1 << 10
+	stateClose       = 1 << 7 // of a UDP socket: not connected
 )
 
 // dump sends a request to the kernel, and calls each with every answer, without its header.
@@ -62,4 +63,16 @@ func split(b []byte, each func(answer []byte)) (done bool, err error) {
 		b = b[min((length+3)&^3, len(b)):]
 	}
 	return false, nil
+}
+
+// attributes calls each with the attributes of an answer (rtnetlink(7)).
+func attributes(b []byte, each func(kind uint16, value []byte)) {
+	for len(b) >= unix.SizeofNlAttr {
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < unix.SizeofNlAttr || length > len(b) {
+			return
+		}
+		each(binary.NativeEndian.Uint16(b[2:]), b[unix.SizeofNlAttr:length])
+		b = b[min((length+3)&^3, len(b)):]
+	}
 }

@@ -17,6 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/portspec"
+	"github.com/start-server/start-server/internal/socket"
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
@@ -358,6 +360,96 @@ func waitProcess(t *testing.T, pid int, state func(*process) bool) {
 	t.Fatalf("process %d: %+v", pid, look(pid))
 }
 
+// TestBarePort checks that a bare port, which start_server binds for IPv4, takes over an IPv6
+// socket only if that accepts IPv4 as well.
+func TestBarePort(t *testing.T) {
+	t.Parallel()
+	for _, udp := range []bool{false, true} {
+		t.Run(fmt.Sprint("udp ", udp), func(t *testing.T) {
+			t.Parallel()
+			only, ipv4, port := bindFamilies(t, udp)
+			a := bareAddress(t, port, udp)
+			hold(t, only, workerEnv(a, 1), "sleep", "1000")
+			only.Close()
+			// This process, which Take does not see, holds the IPv4 socket.
+			if workers, err := take(t, NewFinder(""), a); err != ErrUnseen || len(workers) > 0 {
+				t.Errorf("%+v, %v", workers, err)
+			}
+			worker := hold(t, ipv4, workerEnv(a, 2), "sleep", "1000")
+			ipv4.Close()
+			workers, err := take(t, NewFinder(""), a)
+			if err != nil || len(workers) != 1 || workers[0].PID != worker.Process.Pid {
+				t.Errorf("beside an IPv6-only socket: %+v, %v", workers, err)
+			}
+
+			both := bindIPv6(t, udp, 0)
+			a = bareAddress(t, localPort(t, both), udp)
+			worker = hold(t, both, workerEnv(a, 3), "sleep", "1000")
+			both.Close()
+			workers, err = take(t, NewFinder(""), a)
+			if err != nil || len(workers) != 1 || workers[0].PID != worker.Process.Pid {
+				t.Errorf("a socket for both families: %+v, %v", workers, err)
+			}
+		})
+	}
+}
+
+func bareAddress(t *testing.T, port int, udp bool) Address {
+	t.Helper()
+	a, err := PortAddress(portspec.Port{Key: fmt.Sprint(port), Port: port, UDP: udp, FD: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// bindFamilies binds an IPv6-only and an IPv4 socket to one port.
+func bindFamilies(t *testing.T, udp bool) (only, ipv4 *os.File, port int) {
+	t.Helper()
+	for range 100 {
+		only = bindIPv6(t, udp, 1)
+		port = localPort(t, only)
+		opened, err := socket.OpenPort(portspec.Port{Port: port, UDP: udp}, 0)
+		if err == nil {
+			return only, os.NewFile(uintptr(opened.FD), "ipv4"), port
+		}
+		only.Close() // another process has the port for IPv4
+	}
+	t.Fatal("no port is free for both families")
+	return nil, nil, 0
+}
+
+func bindIPv6(t *testing.T, udp bool, only int) *os.File {
+	t.Helper()
+	kind := unix.SOCK_STREAM
+	if udp {
+		kind = unix.SOCK_DGRAM
+	}
+	fd, err := unix.Socket(unix.AF_INET6, kind|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only)
+	}
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrInet6{})
+	}
+	if err == nil && !udp {
+		err = unix.Listen(fd, 10)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), "ipv6")
+}
+
+func localPort(t *testing.T, file *os.File) int {
+	t.Helper()
+	addr, err := unix.Getsockname(int(file.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr.(*unix.SockaddrInet6).Port
+}
+
 // TestWatch checks that Watch reports the end of the process.
 func TestWatch(t *testing.T) {
 	t.Parallel()
@@ -457,10 +549,16 @@ func TestTables(t *testing.T) {
 	for _, network := range []string{"tcp4", "tcp6"} {
 		file, a := bind(t, network, map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"}[network])
 		defer file.Close()
-		inodes, err := listeners(a.Ports[0])
-		if table := readTable("tcp", a.Ports[0]); err != nil || len(inodes) != 1 || !slices.Equal(inodes, table) {
-			t.Errorf("%s: %v, %v, in the table %v", a.Key, inodes, err, table)
+		found, err := boundTo(a.Ports[0], false)
+		if table := readTable("tcp", a.Ports[0]); err != nil || len(found) != 1 || !slices.Equal([]uint64{found[0].inode}, table) {
+			t.Errorf("%s: %v, %v, in the table %v", a.Key, found, err, table)
 		}
+	}
+	udp, a := bind(t, "udp4", "127.0.0.1:0")
+	defer udp.Close()
+	found, err := boundTo(a.Ports[0], true)
+	if table := readTable("udp", a.Ports[0]); err != nil || len(found) != 1 || !slices.Equal([]uint64{found[0].inode}, table) {
+		t.Errorf("%s: %v, %v, in the table %v", a.Key, found, err, table)
 	}
 	path := filepath.Join(t.TempDir(), "s")
 	file, _ := bind(t, "unix", path)

@@ -21,43 +21,60 @@ func (a Address) inodes() []uint64 {
 		return listeningAt(a.Path)
 	}
 	var found []uint64
-	for _, addr := range a.Ports {
-		if a.UDP {
-			found = append(found, readTable("udp", addr)...)
+	for i, addr := range a.Ports {
+		sockets, err := boundTo(addr, a.UDP)
+		if err != nil {
+			found = append(found, readTable(map[bool]string{false: "tcp", true: "udp"}[a.UDP], addr)...)
 			continue
 		}
-		listening, err := listeners(addr)
-		if err != nil {
-			listening = readTable("tcp", addr)
+		for _, s := range sockets {
+			if i == 0 || !s.ipv6Only {
+				found = append(found, s.inode)
+			}
 		}
-		found = append(found, listening...)
 	}
 	return found
 }
 
-// listeners returns the inodes of the TCP sockets that listen on an address, using sock_diag(7).
-func listeners(addr netip.AddrPort) (inodes []uint64, err error) {
+// A portSocket is a socket that is bound to a port.
+type portSocket struct {
+	inode    uint64
+	ipv6Only bool
+}
+
+// boundTo returns the TCP sockets that listen on an address, or the UDP sockets that are bound to
+// it and not connected, using sock_diag(7).
+func boundTo(addr netip.AddrPort, udp bool) (sockets []portSocket, err error) {
 	const (
 		size        = 72 // of an inet_diag_msg
 		portOffset  = 4
 		addrOffset  = 8
 		inodeOffset = 68
+		attrV6Only  = 11
 	)
 	family := byte(unix.AF_INET)
 	if addr.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	request := []byte{family, unix.IPPROTO_TCP, 0, 0} // inet_diag_req_v2
-	request = binary.NativeEndian.AppendUint32(request, stateListen)
+	protocol, state := byte(unix.IPPROTO_TCP), uint32(stateListen)
+	if udp {
+		protocol, state = unix.IPPROTO_UDP, stateClose
+	}
+	request := []byte{family, protocol, 0, 0} // inet_diag_req_v2
+	request = binary.NativeEndian.AppendUint32(request, state)
 	request = append(request, make([]byte, 48)...) // any address
 	want := addr.Addr().AsSlice()
 	err = dump(request, func(answer []byte) {
 		if len(answer) >= size && answer[0] == family && binary.BigEndian.Uint16(answer[portOffset:]) == addr.Port() &&
 			slices.Equal(answer[addrOffset:addrOffset+len(want)], want) {
-			inodes = append(inodes, uint64(binary.NativeEndian.Uint32(answer[inodeOffset:])))
+			s := portSocket{inode: uint64(binary.NativeEndian.Uint32(answer[inodeOffset:]))}
+			attributes(answer[size:], func(kind uint16, value []byte) {
+				s.ipv6Only = s.ipv6Only || kind == attrV6Only && len(value) > 0 && value[0] != 0
+			})
+			sockets = append(sockets, s)
 		}
 	})
-	return inodes, err
+	return sockets, err
 }
 
 // readTable returns the inodes of the sockets bound to an address, from a table in /proc/net.
@@ -188,13 +205,8 @@ func parseDiag(b []byte) (s unixListener, ok bool) {
 		return s, false
 	}
 	s.inode = native.Uint32(b[4:])
-	for b = b[header:]; len(b) >= 4; {
-		length := int(native.Uint16(b))
-		if length < 4 || length > len(b) {
-			return s, false
-		}
-		value := b[4:length]
-		switch native.Uint16(b[2:]) {
+	attributes(b[header:], func(kind uint16, value []byte) {
+		switch kind {
 		case attrName:
 			s.name = strings.TrimRight(string(value), "\x00")
 		case attrVFS:
@@ -202,7 +214,6 @@ func parseDiag(b []byte) (s unixListener, ok bool) {
 				s.file, ok = native.Uint32(value), true
 			}
 		}
-		b = b[min((length+3)&^3, len(b)):]
-	}
+	})
 	return s, ok && s.name != ""
 }
