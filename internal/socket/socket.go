@@ -135,20 +135,23 @@ func Resolve(p portspec.Port) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(netip.AddrFrom4(addr.(*unix.SockaddrInet4).Addr), uint16(p.Port)), nil
 }
 
-// LookupIPv4 returns the first IPv4 address of a host, or the host itself if it is an IPv4 address.
+// LookupIPv4 returns the address that gethostbyname(3) returns first for a host, or the
+// host itself if it is an IPv4 address. It keeps the order of /etc/hosts. Of the answers of a name server, package
+// net puts those last that this system has no route to, and those of narrower scope, such as
+// 127.0.0.1.
 func LookupIPv4(ctx context.Context, host string) (netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
 		return ip, nil
 	}
 	// Binaries with cgo would use the C library's resolver for some configurations, which may
-	// return something else.
+	// return something else. The other methods of Resolver sort the lines of /etc/hosts.
 	resolver := net.Resolver{PreferGo: true}
-	addrs, err := resolver.LookupNetIP(ctx, "ip", host)
+	addrs, err := resolver.LookupHost(ctx, host)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	for _, a := range addrs {
-		if a.Unmap().Is4() {
+	for _, s := range addrs {
+		if a, err := netip.ParseAddr(s); err == nil && a.Unmap().Is4() {
 			return a.Unmap(), nil
 		}
 	}
