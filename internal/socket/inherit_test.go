@@ -118,6 +118,8 @@ func TestIsPortAndIsPath(t *testing.T) {
 	}{
 		{tcp, fmt.Sprint("127.0.0.1:", port(tcp)), true},
 		{tcp, fmt.Sprint("localhost:", port(tcp)), true},
+		{tcp, fmt.Sprint("127.1:", port(tcp)), true},
+		{any4, fmt.Sprint("0:", port(any4)), true},
 		{tcp, fmt.Sprint("127.0.0.1:u", port(tcp)), false},
 		{tcp, fmt.Sprint("127.0.0.2:", port(tcp)), false},
 		{tcp, fmt.Sprint("127.0.0.1:", port(tcp)^1), false},

@@ -8,11 +8,14 @@ package socket
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -135,13 +138,13 @@ func Resolve(p portspec.Port) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(netip.AddrFrom4(addr.(*unix.SockaddrInet4).Addr), uint16(p.Port)), nil
 }
 
-// LookupIPv4 returns the address that gethostbyname(3) returns first for a host, or the
-// host itself if it is an IPv4 address. It keeps the order of /etc/hosts. Of the answers of a name server, package
+// LookupIPv4 returns the address that gethostbyname(3) returns first for a host, see parseIPv4 for
+// the forms of an address. It keeps the order of /etc/hosts. Of the answers of a name server, package
 // net puts those last that this system has no route to, and those of narrower scope, such as
 // 127.0.0.1.
 func LookupIPv4(ctx context.Context, host string) (netip.Addr, error) {
-	if ip, err := netip.ParseAddr(host); err == nil && ip.Is4() {
-		return ip, nil
+	if strings.Trim(host, "0123456789.") == "" && !strings.HasSuffix(host, ".") {
+		return parseIPv4(host)
 	}
 	// Binaries with cgo would use the C library's resolver for some configurations, which may
 	// return something else. The other methods of Resolver sort the lines of /etc/hosts.
@@ -156,6 +159,29 @@ func LookupIPv4(ctx context.Context, host string) (netip.Addr, error) {
 		}
 	}
 	return netip.Addr{}, fmt.Errorf("host %q has no IPv4 address", host)
+}
+
+// parseIPv4 parses an address as inet_aton(3) does: up to four numbers, the last of which stands
+// for all bytes that are left, as in "0" and "127.1". A number that begins with 0 is octal.
+// gethostbyname(3) does not accept hexadecimal numbers.
+func parseIPv4(host string) (netip.Addr, error) {
+	parts := strings.Split(host, ".")
+	var addr uint64
+	for i, part := range parts {
+		base, bits := 10, 8
+		if strings.HasPrefix(part, "0") {
+			base = 8
+		}
+		if i == len(parts)-1 {
+			bits = 32 - 8*i
+		}
+		n, err := strconv.ParseUint(part, base, bits)
+		if err != nil || i > 3 {
+			return netip.Addr{}, fmt.Errorf("%q is not an IPv4 address", host)
+		}
+		addr = addr<<bits | n
+	}
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, uint32(addr)))), nil
 }
 
 // Access decides which users can connect to a unix socket.

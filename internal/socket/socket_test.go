@@ -2,8 +2,10 @@ package socket
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -55,6 +57,8 @@ func TestOpenPort(t *testing.T) {
 		{"0", "0", "0.0.0.0:", -1, unix.SOCK_STREAM},
 		{"127.0.0.1:0=7", "127.0.0.1:0", "127.0.0.1:", 7, unix.SOCK_STREAM},
 		{"localhost:0", "localhost:0", "127.0.0.1:", -1, unix.SOCK_STREAM},
+		{"0:0", "0:0", "0.0.0.0:", -1, unix.SOCK_STREAM},
+		{"127.1:0", "127.1:0", "127.0.0.1:", -1, unix.SOCK_STREAM},
 		{"127.0.0.1:u0", "127.0.0.1:0", "127.0.0.1:", -1, unix.SOCK_DGRAM},
 		{"[::1]:0", "[::1]:0", "[::1]:", -1, unix.SOCK_STREAM},
 	} {
@@ -116,6 +120,52 @@ func TestOpenPortFails(t *testing.T) {
 			t.Errorf("%s: %q does not begin with %q", spec, err, want)
 		}
 	}
+}
+
+var ipv4Tests = map[string]string{ // address: as gethostbyname(3) reads it
+	"0": "0.0.0.0", "00000.0": "0.0.0.0", "127.1": "127.0.0.1", "2130706433": "127.0.0.1", "4294967295": "255.255.255.255",
+	"1.2.3.4": "1.2.3.4", "1.2.65535": "1.2.255.255", "1.16777215": "1.255.255.255", "255.255.255.255": "255.255.255.255",
+	"010.0.0.1": "8.0.0.1", "017700000001": "127.0.0.1", "000000000000000000017700000001": "127.0.0.1",
+	"4294967296": "", "1.16777216": "", "1.2.65536": "", "1.2.3.256": "", "256.1": "", "1.256.1": "", "1.2.3.4.5": "", "1.2.3.0.0": "",
+	"08": "", "127.0.08": "", "1..2": "", ".1": "", "1.": "", "": "", "99999999999999999999999999": "",
+	"0x7f.1": "", "127.0.0x1": "", "0x": "", "0b1": "", "+1": "", "1_0": "", "127.1 ": "",
+}
+
+func TestParseIPv4(t *testing.T) {
+	for host, want := range ipv4Tests {
+		got, err := parseIPv4(host)
+		switch {
+		case want == "" && err == nil:
+			t.Errorf("%q is %v, want an error", host, got)
+		case want == "" && !strings.Contains(err.Error(), strconv.Quote(host)):
+			t.Errorf("%q: the error does not quote it: %v", host, err)
+		case want != "" && (err != nil || got.String() != want):
+			t.Errorf("%q is %v, %v; want %s", host, got, err, want)
+		}
+	}
+}
+
+func FuzzParseIPv4(f *testing.F) {
+	for host := range ipv4Tests {
+		f.Add(host)
+	}
+	f.Fuzz(func(t *testing.T, host string) {
+		if addr, err := netip.ParseAddr(host); err == nil && addr.Is4() {
+			if got, err := parseIPv4(host); got != addr || err != nil {
+				t.Errorf("%q is %v, %v", host, got, err)
+			}
+		}
+		addr, err := parseIPv4(host)
+		if err != nil {
+			return
+		}
+		if strings.Trim(host, "0123456789.") != "" || !addr.Is4() {
+			t.Fatalf("%q is %v", host, addr)
+		}
+		if looked, err := LookupIPv4(t.Context(), host); looked != addr || err != nil {
+			t.Errorf("%q is %v, but looked up %v, %v", host, addr, looked, err)
+		}
+	})
 }
 
 func TestOpenPath(t *testing.T) {
