@@ -256,13 +256,18 @@ func makeRoom(path string, removing func(path string)) error {
 	return nil
 }
 
-// bindPath creates the socket file, which has the mode from the beginning.
+// bindPath creates the socket file, which has the mode from the beginning. The file may be called
+// @NAME, which would be an abstract address for package unix.
 func bindPath(fd int, path string, mode uint32) error {
+	name := path
+	if strings.HasPrefix(name, "@") {
+		name = "./" + name
+	}
 	umask := unix.Umask(int(0o777 &^ mode))
-	err := unix.Bind(fd, &unix.SockaddrUnix{Name: path})
+	err := unix.Bind(fd, &unix.SockaddrUnix{Name: name})
 	unix.Umask(umask)
-	if err == unix.EINVAL && len(path) > maxPath {
-		return fmt.Errorf("path of %d bytes is longer than a socket address allows (%d)", len(path), maxPath)
+	if err == unix.EINVAL && len(name) > maxPath {
+		return fmt.Errorf("path of %d bytes is longer than a socket address allows (%d)", len(name), maxPath)
 	}
 	return err
 }

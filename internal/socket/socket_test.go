@@ -193,6 +193,24 @@ func TestOpenPath(t *testing.T) {
 	}
 }
 
+// TestOpenPathAt checks that a path which begins with @ is the name of a file.
+func TestOpenPathAt(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := openPath(t, "@sock")
+	if s.Key != "@sock" || !s.Same("@sock") || !s.IsPath("@sock") {
+		t.Errorf("%+v", s)
+	}
+	conn, err := net.Dial("unix", "./@sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	s.Close()
+	if _, err := os.Lstat("@sock"); err == nil {
+		t.Error("the file is left")
+	}
+}
+
 func TestOpenPathInTheWay(t *testing.T) {
 	dir := t.TempDir()
 	stale := filepath.Join(dir, "stale")
