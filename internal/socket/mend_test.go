@@ -13,8 +13,9 @@ import (
 func TestMend(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "s")
-	for _, s := range []*Socket{openPort(t, "127.0.0.1:0"), openPort(t, "[::1]:0"), openPath(t, path)} {
-		defer s.Close()
+	file := openPath(t, path)
+	defer file.Close()
+	for _, s := range []*Socket{openPort(t, "127.0.0.1:0"), openPort(t, "[::1]:0"), file} {
 		addr, err := unix.Getsockname(s.FD)
 		if err != nil {
 			t.Fatal(err)
@@ -57,7 +58,6 @@ func TestMend(t *testing.T) {
 		t.Errorf("the socket file has not kept its mode: %v, %v", info, err)
 	}
 	udp := openPort(t, "127.0.0.1:u0")
-	defer udp.Close()
 	if broken, err := udp.Mend(10); broken || err != nil {
 		t.Errorf("UDP: broken %v, %v", broken, err)
 	}
