@@ -34,8 +34,8 @@ type fakeRuntime struct {
 
 func newFakeRuntime(t *testing.T, r rules) *fakeRuntime {
 	p := &fakeRuntime{t: t, began: time.Now(), lives: map[int]time.Duration{}, deaths: make(chan [2]int, 1000)}
-	if r.signalOnHUP == 0 {
-		r.signalOnHUP, r.signalOnTERM = syscall.SIGTERM, syscall.SIGTERM
+	if r.signalOnHUP == (stopSignal{}) {
+		r.signalOnHUP, r.signalOnTERM = sigTERM, sigTERM
 	}
 	p.loop = newLoop(newSupervisor(r, p), p, signals.NewChannels())
 	return p

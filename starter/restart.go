@@ -95,7 +95,7 @@ func (s *supervisor) giveUp() bool {
 	case first:
 		s.failure = fmt.Errorf("no worker has started in %s (generation %d: %s)",
 			count(s.Restart.Attempts, "attempt"), s.Generation, s.Restart.Reason)
-		s.stopAll(s.rules.signalOnTERM)
+		s.stopAll(s.rules.signalOnTERM.Signal)
 	case serving == nil:
 		return false
 	default:

@@ -169,8 +169,8 @@ func (c Config) rules() rules {
 		maxAttempts:  c.MaxAttempts,
 		stopFirst:    c.StopFirst,
 		stopDelay:    c.StopDelay,
-		signalOnHUP:  onHUP,
-		signalOnTERM: onTERM,
+		signalOnHUP:  stopSignal{onHUP, process.SignalWord(c.SignalOnHUP)},
+		signalOnTERM: stopSignal{onTERM, process.SignalWord(c.SignalOnTERM)},
 		hints: hints{
 			sockets: len(c.Ports)+len(c.Paths) > 0,
 			dir:     c.Dir != "",

@@ -321,8 +321,8 @@ func randomRules(r *rand.Rand) rules {
 		stopFirst:    r.IntN(3) == 0,
 		stopDelay:    []time.Duration{0, 3 * time.Second}[r.IntN(2)],
 		maxAttempts:  []int{0, 1, 2, 3}[r.IntN(4)],
-		signalOnHUP:  []syscall.Signal{syscall.SIGTERM, syscall.SIGUSR1}[r.IntN(2)],
-		signalOnTERM: syscall.SIGTERM,
+		signalOnHUP:  []stopSignal{sigTERM, {syscall.SIGUSR1, "USR1"}}[r.IntN(2)],
+		signalOnTERM: sigTERM,
 		hints:        hints{sockets: r.IntN(2) == 0},
 	}
 }

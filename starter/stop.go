@@ -38,9 +38,9 @@ func (s *supervisor) stopFirst() bool {
 		s.Current = nil
 	}
 	if old := s.notYetStopped(); len(old) > 0 {
-		s.out.logLine(msgStopFirst(process.SignalName(s.rules.signalOnHUP), pids(old)))
+		s.out.logLine(msgStopFirst(s.rules.signalOnHUP.name, pids(old)))
 		for _, w := range old {
-			s.sendStop(w, s.rules.signalOnHUP)
+			s.sendStop(w, s.rules.signalOnHUP.Signal)
 		}
 		s.notify("")
 	}

@@ -138,7 +138,7 @@ func TestStopDelayRestart(t *testing.T) {
 
 func TestStopDelayCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, stopDelay: 5 * time.Second, signalOnHUP: syscall.SIGTERM, signalOnTERM: syscall.SIGQUIT})
+		p := newFakeRuntime(t, rules{interval: time.Second, stopDelay: 5 * time.Second, signalOnHUP: sigTERM, signalOnTERM: stopSignal{syscall.SIGQUIT, "QUIT"}})
 		p.at(10, p.term)
 		p.at(12, func() { p.loop.signals.Stop <- syscall.SIGINT })
 		p.run(`

@@ -51,10 +51,19 @@ type rules struct {
 	stopFirst    bool          // a new worker is started after the old ones have ended
 	stopDelay    time.Duration // between a signal to stop and the signal to the workers
 	maxAttempts  int           // failed attempts until a restart, or the first start, is given up; 0: never
-	signalOnHUP  syscall.Signal
-	signalOnTERM syscall.Signal
+	signalOnHUP  stopSignal
+	signalOnTERM stopSignal
 	hints        hints
 }
+
+// stopSignal is a signal that stops a worker, with the name that log lines have for it: the
+// original logs a signal as it was given, a number for a number.
+type stopSignal struct {
+	syscall.Signal
+	name string
+}
+
+var sigTERM = stopSignal{syscall.SIGTERM, "TERM"}
 
 // hints decides which hints for new users apply.
 type hints struct {
@@ -387,10 +396,10 @@ func (s *supervisor) finishStart() {
 			s.startWorker()
 		}
 	case s.rules.readyTimeout > 0:
-		s.out.logLine(msgNotReady(c.PID, s.rules.readyTimeout, process.SignalName(s.rules.signalOnTERM)))
+		s.out.logLine(msgNotReady(c.PID, s.rules.readyTimeout, s.rules.signalOnTERM.name))
 		s.hint(c)
 		s.Old = append(s.Old, c)
-		s.sendStop(c, s.rules.signalOnTERM)
+		s.sendStop(c, s.rules.signalOnTERM.Signal)
 		if !s.startFailed(c.PID, howNotReady(s.rules.readyTimeout)) {
 			s.retryAfter(max(s.rules.interval, retryPause))
 		}
@@ -438,7 +447,7 @@ func (s *supervisor) startSucceeded() {
 		s.enterRunning()
 		return
 	}
-	s.out.logLine(msgNowRunning(process.SignalName(s.rules.signalOnHUP), pids(old)))
+	s.out.logLine(msgNowRunning(s.rules.signalOnHUP.name, pids(old)))
 	if delay := s.settings.killOldDelay; delay > 0 && !s.rules.stopFirst {
 		s.out.logLine(msgSleeping(delay))
 		s.Phase, s.Deadline = delaying, s.now+delay
@@ -452,7 +461,7 @@ func (s *supervisor) startSucceeded() {
 func (s *supervisor) stopOldWorkers() {
 	s.out.logLine(msgKillingOld)
 	for _, w := range s.notYetStopped() {
-		s.sendStop(w, s.rules.signalOnHUP)
+		s.sendStop(w, s.rules.signalOnHUP.Signal)
 	}
 	s.Restarting = false
 	s.enterRunning()
@@ -497,12 +506,12 @@ func (s *supervisor) autoRestartAfter() time.Duration {
 
 // stop handles a signal to stop.
 func (s *supervisor) stop(sig syscall.Signal) {
-	order := syscall.SIGTERM
+	order := sigTERM
 	if sig == syscall.SIGTERM {
 		order = s.rules.signalOnTERM
 	}
-	s.out.logLine(msgReceivedStop(process.SignalName(sig), process.SignalName(order), pids(s.workers())))
-	s.stopAll(order)
+	s.out.logLine(msgReceivedStop(process.SignalName(sig), order.name, pids(s.workers())))
+	s.stopAll(order.Signal)
 }
 
 // stopAll signals every worker to stop, including those that were signalled before.

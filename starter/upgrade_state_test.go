@@ -308,7 +308,7 @@ func FuzzParseUpgradeState(f *testing.F) {
 // runState runs a supervisor from a state. It must not panic, and a stop must end it.
 func runState(s *upgradeState) {
 	w := &world{children: map[int]*child{}, random: rand.New(rand.NewPCG(0, 0)), pids: 1 << 30}
-	sup := newSupervisor(rules{interval: 1, killTimeout: 1, signalOnHUP: 1, signalOnTERM: 1}, w)
+	sup := newSupervisor(rules{interval: 1, killTimeout: 1, signalOnHUP: sigTERM, signalOnTERM: sigTERM}, w)
 	w.sup, sup.state = sup, s.State
 	sup.beginStep(s.Now, time.Time{}, settings{})
 	for _, n := range s.Notices {

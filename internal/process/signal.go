@@ -2,6 +2,7 @@ package process
 
 import (
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,7 +19,7 @@ func SignalName(sig syscall.Signal) string {
 }
 
 // ParseSignal parses a signal as kill(1) and Server::Starter 0.35 do: its name in any case, with or
-// without SIG, or its number.
+// without SIG, or its number. It knows the names that Perl knows, except ZERO, which is no signal.
 func ParseSignal(name string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(name); err == nil {
 		if n > 0 && n <= maxSignal {
@@ -26,11 +27,50 @@ func ParseSignal(name string) (syscall.Signal, error) {
 		}
 		return 0, fmt.Errorf("unknown signal %q", name)
 	}
-	word := strings.TrimPrefix(strings.ToUpper(name), "SIG")
+	word := SignalWord(name)
 	if sig := unix.SignalNum("SIG" + word); sig != 0 {
+		return sig, nil
+	}
+	if sig := perlSignal(word); sig != 0 {
 		return sig, nil
 	}
 	return 0, fmt.Errorf("unknown signal %q", name)
 }
 
-const maxSignal = 64 // Linux; more than other systems have
+// SignalWord returns a name for ParseSignal in the form of log lines: in upper case and without
+// SIG. A number stays one (Server::Starter 0.35).
+func SignalWord(name string) string {
+	return strings.TrimPrefix(strings.ToUpper(name), "SIG")
+}
+
+const (
+	maxSignal   = 64 // Linux; more than other systems have
+	realtimeMin = 34 // of the C library of Linux
+)
+
+// perlSignal returns the signal of a name that Perl knows and package unix does not, or 0.
+func perlSignal(word string) syscall.Signal {
+	switch word {
+	case "CLD":
+		return unix.SIGCHLD
+	case "IOT":
+		return unix.SIGABRT
+	}
+	if runtime.GOOS != "linux" {
+		return 0
+	}
+	switch word {
+	case "POLL":
+		return unix.SIGIO
+	case "RTMIN":
+		return realtimeMin
+	case "RTMAX":
+		return maxSignal
+	}
+	for sig := 32; sig < maxSignal; sig++ {
+		if word == "NUM"+strconv.Itoa(sig) && sig != realtimeMin {
+			return syscall.Signal(sig)
+		}
+	}
+	return 0
+}
