@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -161,8 +162,8 @@ func (e *environment) read(base map[string]string) (map[string]string, error) {
 	return vars, errors.Join(errs...)
 }
 
-// readSettings reads the variables that set options. It uses the default for a value that is not a
-// number, and names it in the error.
+// readSettings reads the variables that set options. It names a value that is not a number in the
+// error, and uses the number at its beginning or, if there is none, the default.
 func (e *environment) readSettings() (settings, error) {
 	vars, err := e.read(e.base)
 	if errors.Is(err, process.ErrNotAnswering) {
@@ -173,6 +174,7 @@ func (e *environment) readSettings() (settings, error) {
 	if interval == 0 { // the original uses ||=
 		interval = defaultAutoRestartInterval
 	}
+	interval = max(interval, time.Second) // the original looks at the clock once a second
 	var delay time.Duration
 	if on {
 		delay = delayWithAutoRestart
@@ -184,21 +186,41 @@ func (e *environment) readSettings() (settings, error) {
 // isTrue reports whether a value is true in Perl.
 func isTrue(value string) bool { return value != "" && value != "0" }
 
+// seconds returns a number of seconds as Perl reads it: 0 for an empty value, 1.5 for "1.5s", which
+// is an error as well. It returns fallback for a value that does not begin with a number from 0 up.
 func (e *environment) seconds(vars map[string]string, name string, fallback time.Duration) (time.Duration, error) {
 	value, ok := vars[name]
 	value = strings.TrimSpace(value)
-	if !ok || value == "" {
+	if !ok {
 		return fallback, nil
 	}
-	n, err := strconv.ParseUint(value, 10, 31)
-	if err == nil {
-		return time.Duration(n) * time.Second, nil
+	if value == "" {
+		return 0, nil
+	}
+	n, rest := leadingNumber(value)
+	if n >= 0 && n <= math.MaxInt32 && rest != value {
+		fallback = time.Duration(n*float64(time.Second) + 0.5)
+		if rest == "" {
+			return fallback, nil
+		}
 	}
 	where := "$" + name
 	if vars[name] != e.base[name] {
 		where = e.dir + "/" + name
 	}
 	return fallback, errors.New(msgInvalidSeconds(where, value, fallback))
+}
+
+// leadingNumber splits a decimal number, which may have a fraction and an exponent, off the
+// beginning of s. Without one it returns all of s.
+func leadingNumber(s string) (n float64, rest string) {
+	end := len(s) - len(strings.TrimLeft(s, "0123456789.eE+-"))
+	for ; end > 0; end-- {
+		if n, err := strconv.ParseFloat(s[:end], 64); err == nil {
+			return n, s[end:]
+		}
+	}
+	return 0, s
 }
 
 // encode returns variables in the form that execve(2) takes. Those in overrides have priority.
