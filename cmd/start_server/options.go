@@ -110,7 +110,8 @@ var errUsage = errors.New("usage")
 // parse reads the command line: getopt applies the rules of the original's parser, go-flags
 // stores the values.
 func parse(argv []string, stderr io.Writer) (o options, program []string, err error) {
-	words, program, messages := getopt.Parse(getoptOptions(), argv)
+	_, posix := os.LookupEnv("POSIXLY_CORRECT")
+	words, program, messages := getopt.Parse(getoptOptions(), argv, posix)
 	for _, message := range messages {
 		fmt.Fprintln(stderr, message)
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -57,6 +58,18 @@ func randomArgv() []string {
 
 // TestPerl compares Parse with the Getopt::Long of this machine.
 func TestPerl(t *testing.T) {
+	t.Setenv("POSIXLY_CORRECT", "") // so that it is restored
+	os.Unsetenv("POSIXLY_CORRECT")
+	compare(t, false)
+}
+
+func TestPerlPOSIX(t *testing.T) {
+	t.Setenv("POSIXLY_CORRECT", "") // set and empty counts
+	compare(t, true)
+}
+
+func compare(t *testing.T, posix bool) {
+	t.Helper()
 	const runs = 20000
 	var in bytes.Buffer
 	for range runs {
@@ -78,7 +91,7 @@ func TestPerl(t *testing.T) {
 		if err := d.Decode(&want); err != nil {
 			t.Fatal(err)
 		}
-		got := read(want.Argv)
+		got := read(want.Argv, posix)
 		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 			t.Fatalf("%q (-Getopt::Long +Parse):\n%s", want.Argv, diff)
 		}

@@ -1,5 +1,5 @@
 // Package getopt reads a command line as Perl's Getopt::Long 2.52 does in its default
-// configuration, which Server::Starter 0.35 uses, and rewrites it into words that any parser of
+// configuration, or that of $POSIXLY_CORRECT, which Server::Starter 0.35 uses, and rewrites it into words that any parser of
 // long options accepts.
 package getopt
 
@@ -32,20 +32,30 @@ type Option struct {
 // canonical form, one word each ("--port=80", "--interval=5", "--daemonize"); rest is the program
 // to start and its arguments; errs are the error messages of Getopt::Long, in order, without the
 // newline. Like Getopt::Long, Parse leaves out an option in error and continues.
-func Parse(options []Option, argv []string) (words, rest []string, errs []string) {
+//
+// posix is whether $POSIXLY_CORRECT is set: then the program begins at the first word that is not an
+// option, "+" does not mark an option, an option takes no value after "=" unless it has two dashes,
+// and no option can be abbreviated.
+func Parse(options []Option, argv []string, posix bool) (words, rest []string, errs []string) {
 	for len(argv) > 0 {
 		word := argv[0]
 		argv = argv[1:]
 		if word == "--" {
 			return words, append(rest, argv...), errs
 		}
-		starter := prefix(word)
+		starter := prefix(word, posix)
+		if starter == "" && posix {
+			return words, append([]string{word}, argv...), errs
+		}
 		if starter == "" {
 			rest = append(rest, word)
 			continue
 		}
-		name, value, assigned := split(word[len(starter):])
-		option, message := lookup(options, starter, name)
+		name, value, assigned := word[len(starter):], "", false
+		if !posix || starter == "--" {
+			name, value, assigned = split(name)
+		}
+		option, message := lookup(options, starter, name, posix)
 		if message == "" && !assigned && option.Kind != Flag && len(argv) > 0 {
 			value, argv = argv[0], argv[1:]
 			message = check(option, &value)
@@ -66,9 +76,9 @@ func Parse(options []Option, argv []string) (words, rest []string, errs []string
 }
 
 // prefix returns what marks word as an option, "--", "-" or "+", or "" if it is not an option.
-func prefix(word string) string {
+func prefix(word string, posix bool) string {
 	for _, p := range []string{"--", "-", "+"} {
-		if strings.HasPrefix(word, p) && word != "-" {
+		if strings.HasPrefix(word, p) && word != "-" && !(p == "+" && posix) {
 			return p
 		}
 	}
@@ -85,12 +95,13 @@ func split(s string) (name, value string, assigned bool) {
 }
 
 // lookup finds the option that name stands for: its full name in any case, or a prefix of no other
-// option. Otherwise it returns the message of Getopt::Long, which does not have the form of a Go
-// error.
-func lookup(options []Option, starter, name string) (option Option, message string) {
+// option if posix is false. Otherwise it returns the message of Getopt::Long, which does not have the
+// form of a Go error.
+func lookup(options []Option, starter, name string, posix bool) (option Option, message string) {
 	if name == "" {
 		return Option{}, fmt.Sprintf("Missing option after %s", starter)
 	}
+	given := name
 	name = lower(name)
 	var hits []string
 	var found Option
@@ -98,7 +109,7 @@ func lookup(options []Option, starter, name string) (option Option, message stri
 		if o.Name == name {
 			return o, ""
 		}
-		if !o.NoAbbrev && strings.HasPrefix(o.Name, name) {
+		if !posix && !o.NoAbbrev && strings.HasPrefix(o.Name, name) {
 			hits = append(hits, o.Name)
 			found = o
 		}
@@ -106,6 +117,9 @@ func lookup(options []Option, starter, name string) (option Option, message stri
 	slices.Sort(hits)
 	switch len(hits) {
 	case 0:
+		if posix {
+			name = given
+		}
 		return Option{}, fmt.Sprintf("Unknown option: %s", name)
 	case 1:
 		return found, ""

@@ -40,15 +40,15 @@ type record struct {
 }
 
 // read returns the result of Parse for argv.
-func read(argv []string) record {
-	words, rest, errs := Parse(allOptions, argv)
+func read(argv []string, posix bool) record {
+	words, rest, errs := Parse(allOptions, argv, posix)
 	r := record{Argv: argv, OK: len(errs) == 0, Options: map[string]any{}, Rest: rest, Errors: errs}
 	if !r.OK {
 		return r
 	}
 	for _, w := range words {
 		name, value, _ := strings.Cut(strings.TrimPrefix(w, "--"), "=")
-		o, _ := lookup(allOptions, "--", name)
+		o, _ := lookup(allOptions, "--", name, false)
 		switch {
 		case name == "port" || name == "path":
 			list, _ := r.Options[name].([]any)
@@ -75,17 +75,14 @@ func TestRecorded(t *testing.T) {
 		t.Fatalf("%d records, want 76", len(records))
 	}
 	for _, want := range records {
-		if diff := cmp.Diff(want, read(want.Argv), cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(want, read(want.Argv, false), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%q (-Getopt::Long +Parse):\n%s", want.Argv, diff)
 		}
 	}
 }
 
 func TestParse(t *testing.T) {
-	tests := []struct {
-		argv              string // words separated by "|"
-		words, rest, errs string
-	}{
+	tests := []parseTest{
 		{"--INTERVAL=+007|prog", "--interval=7", "prog", ""},
 		{"--interval|-0_1_|prog", "--interval=-1", "prog", ""},
 		{"--interval|5\n|prog", "--interval=5", "prog", ""},
@@ -105,27 +102,50 @@ func TestParse(t *testing.T) {
 		{"--socket-activation|prog", "--socket-activation", "prog", ""},
 	}
 	for _, test := range tests {
-		words, rest, errs := Parse(allOptions, strings.Split(test.argv, "|"))
-		got := []string{strings.Join(words, "|"), strings.Join(rest, "|"), strings.Join(errs, "|")}
-		if diff := cmp.Diff([]string{test.words, test.rest, test.errs}, got); diff != "" {
-			t.Errorf("%q (-want +got):\n%s", test.argv, diff)
-		}
+		checkParse(t, test, false)
+	}
+}
+
+// parseTest is a command line and the results of Parse for it, words separated by "|".
+type parseTest struct{ argv, words, rest, errs string }
+
+func checkParse(t *testing.T, test parseTest, posix bool) {
+	t.Helper()
+	words, rest, errs := Parse(allOptions, strings.Split(test.argv, "|"), posix)
+	got := []string{strings.Join(words, "|"), strings.Join(rest, "|"), strings.Join(errs, "|")}
+	if diff := cmp.Diff([]string{test.words, test.rest, test.errs}, got); diff != "" {
+		t.Errorf("%q (-want +got):\n%s", test.argv, diff)
+	}
+}
+
+func TestParsePOSIX(t *testing.T) {
+	for _, test := range []parseTest{
+		{"--interval|1|sh|-c|exec sleep 9", "--interval=1", "sh|-c|exec sleep 9", ""},
+		{"--Port=80|-port|81|prog|--|--stop", "--port=80|--port=81", "prog|--|--stop", ""},
+		{"--stop|--|prog|--", "--stop", "prog|--", ""},
+		{"--stop|-|--help", "--stop", "-|--help", ""},
+		{"+stop|--help", "", "+stop|--help", ""},
+		{"-port=80|--Inter=1|prog", "", "prog", "Unknown option: port=80|Unknown option: Inter"},
+		{"--kill-timeout=3|prog", "--kill-timeout=3", "prog", ""},
+	} {
+		checkParse(t, test, true)
 	}
 }
 
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"--port=80 -- prog", "-p 80", "+interval -1 x", "--=a", "- + -- --", "--KILL=1_0 --help=", "---x"} {
-		f.Add(s)
+		f.Add(s, false)
+		f.Add(s, true)
 	}
-	f.Fuzz(func(t *testing.T, s string) {
+	f.Fuzz(func(t *testing.T, s string, posix bool) {
 		argv := strings.Split(s, " ")
-		words, rest, errs := Parse(allOptions, argv)
+		words, rest, errs := Parse(allOptions, argv, posix)
 		if len(words)+len(rest)+len(errs) > len(argv) {
 			t.Fatalf("%q: more words in the result than in the command line: %q %q %q", argv, words, rest, errs)
 		}
 		for _, w := range words {
 			name, value, assigned := strings.Cut(strings.TrimPrefix(w, "--"), "=")
-			o, message := lookup(allOptions, "--", name)
+			o, message := lookup(allOptions, "--", name, false)
 			if message != "" || o.Name != name || assigned == (o.Kind == Flag) || !strings.HasPrefix(w, "--") {
 				t.Fatalf("%q: %q is not canonical: %s", argv, w, message)
 			}
@@ -133,7 +153,7 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("%q: %q is not an integer", argv, w)
 			}
 		}
-		again, _, errs := Parse(allOptions, words)
+		again, _, errs := Parse(allOptions, words, posix)
 		if len(errs) > 0 && !strings.Contains(errs[0], "requires an argument") {
 			t.Fatalf("%q: %q is read as %q, %q", argv, words, again, errs)
 		}
