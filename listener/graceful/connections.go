@@ -1,6 +1,7 @@
 package graceful
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ type connections struct {
 	all       sync.Map     // net.Conn to *connection
 	hijacking atomic.Int64 // how many are in a call of Hijack, and so not in all
 	aborted   atomic.Bool
+	began     time.Time // of the first sweep
 }
 
 // connection is what is known of a connection. net/http reports its state and cannot be asked for
@@ -30,6 +32,7 @@ type connection struct {
 	http2   *http2Conn
 	h2c     bool // HTTP/2 of a handler, which reports the states of it
 	upgrade bool // the next report of h2c is wrong
+	looked  bool // since may be when the last bytes came
 	closing bool
 }
 
@@ -46,12 +49,27 @@ func (c *connections) observe(conn net.Conn, state http.ConnState) {
 				one.upgrade = false // the request that asked for the upgrade is under way
 				return
 			}
-			one.state, one.since = state, time.Now()
+			one.state, one.since, one.looked = state, time.Now(), false
 		}
 	case http.StateHijacked, http.StateClosed:
 		c.all.Delete(conn)
 	}
 }
+
+// isClosing reports whether it is decided that the connection of the request ends, or was when the
+// request came.
+func (c *connections) isClosing(ctx context.Context) bool {
+	conn, _ := ctx.Value(connKey{}).(net.Conn)
+	one := c.find(conn)
+	if one == nil {
+		return false
+	}
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	return one.closing
+}
+
+type connKey struct{}
 
 // keep takes note of a connection that was hijacked.
 func (c *connections) keep(conn net.Conn, one *connection) {
@@ -73,15 +91,20 @@ func (c *connections) find(conn net.Conn) *connection {
 // sweep closes connections whose time for a further request is over, sends GOAWAY to HTTP/2
 // clients, and returns how many connections are left.
 func (c *connections) sweep(now time.Time, grace time.Duration) int {
+	if c.began.IsZero() {
+		c.began = now
+	}
 	left := int(c.hijacking.Load())
 	c.all.Range(func(key, value any) bool {
 		left++
-		one := value.(*connection)
+		conn, one := key.(net.Conn), value.(*connection)
 		one.mu.Lock()
 		defer one.mu.Unlock()
-		if !one.closing && one.expired(now, grace) {
+		if !one.closing && one.expired(conn, now, c.began, grace) {
 			one.closing = true
-			go key.(net.Conn).Close() // over TLS it writes, and may wait
+			if one.http2 != nil || !closeReading(conn) {
+				go conn.Close() // over TLS it writes, and may wait
+			}
 		}
 		return true
 	})
@@ -97,8 +120,10 @@ func (c *connections) closeAll() {
 }
 
 // expired reports whether the connection waits for a request that is no longer expected: for HTTP/1
-// because its last one is long ago, for HTTP/2 because its client was asked to go.
-func (c *connection) expired(now time.Time, grace time.Duration) bool {
+// because its last one is long ago and nothing has come since, for HTTP/2 because its client was
+// asked to go. Of a part of a request net/http reports nothing, so it is looked for once. If that
+// is impossible, there may be one.
+func (c *connection) expired(conn net.Conn, now, began time.Time, grace time.Duration) bool {
 	if c.http2 != nil {
 		c.http2.askToGo(now)
 	}
@@ -110,6 +135,16 @@ func (c *connection) expired(now time.Time, grace time.Duration) bool {
 			return true
 		}
 		return c.http2.gone(now) && now.Sub(c.since) >= settle
+	}
+	if now.Sub(c.since) >= grace && !c.looked {
+		c.looked = true
+		received, ok := lastReceived(conn)
+		if !ok {
+			received = began
+		}
+		if received.After(c.since) {
+			c.since = received
+		}
 	}
 	return now.Sub(c.since) >= grace
 }

@@ -28,8 +28,9 @@
 //  3. Every connection that was accepted is answered, including those whose request has not been
 //     read yet and kept-alive ones that get a further request. Each answer asks the client to close
 //     the connection (Connection: close, or GOAWAY over HTTP/2). A kept-alive connection on which
-//     no request comes is closed 5 seconds after its last answer ([Group.Grace]); one that has been
-//     idle for longer is closed at once.
+//     no request comes is closed 5 seconds after its last answer ([Group.Grace]); one on which
+//     nothing has come for longer is closed at once. (That can be seen of TCP on Linux. Elsewhere,
+//     and on unix sockets, the 5 seconds count from when the drain began.)
 //  4. It returns when no connection is left, hijacked ones like WebSockets included, and the
 //     functions have returned.
 //
@@ -56,8 +57,8 @@
 //
 // # What is left to you
 //
-// The server's Handler, ConnState, BaseContext and TLSNextProto keep working, but the fields are
-// changed, so do not use the server for anything else meanwhile. If the program calls its Shutdown
+// The server's Handler, ConnState, ConnContext, BaseContext and TLSNextProto keep working, but the
+// fields are changed, so do not use the server for anything else meanwhile. If the program calls its Shutdown
 // or Close, that ends it, and [http.ErrServerClosed] is returned at once, as by net/http.
 //
 // A hijacked connection is waited for until it is closed, so close it: when the channel of

@@ -28,8 +28,8 @@ const (
 // [Group.Run]; the zero value is an empty group. It must not be copied.
 type Group struct {
 	// Grace is how long a kept-alive HTTP connection is left open for a further request, counted
-	// from its last answer (or from when it was accepted), once the group drains. 0 means 5
-	// seconds, a negative value none.
+	// from its last answer (or from when it was accepted, or from when the last bytes of a further
+	// request came), once the group drains. 0 means 5 seconds, a negative value none.
 	Grace time.Duration
 
 	// DrainDelay is how long the group keeps accepting after it has begun to drain, so that load
@@ -38,8 +38,8 @@ type Group struct {
 	DrainDelay time.Duration
 
 	// DrainTimeout limits how long the group drains, DrainDelay included. HTTP connections that are
-	// left then are closed, hijacked ones included, and Run returns an error that wraps [context.DeadlineExceeded]. 0 means
-	// no limit; start_server's --kill-timeout also sets one.
+	// left then are closed, hijacked ones included, and Run returns an error that wraps
+	// [context.DeadlineExceeded]. 0 means no limit; start_server's --kill-timeout also sets one.
 	DrainTimeout time.Duration
 
 	// BeforeReady, if not nil, is called when all servers serve, and READY is reported only after

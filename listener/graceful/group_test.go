@@ -168,6 +168,9 @@ func TestGraceCountsFromTheLastAnswer(t *testing.T) {
 	s.term()
 	c.wantClosed()
 	s.wantEnd()
+	if _, ok := lastReceived(c.conn); !ok {
+		t.Skip("it is not known when a connection has received something")
+	}
 	if took := time.Since(answered); took > 2*grace-pollInterval {
 		t.Errorf("an idle connection was kept for %v", took)
 	}

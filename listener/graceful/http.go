@@ -40,7 +40,7 @@ func newHTTPServer(g *Group, srv *http.Server, listeners []net.Listener, accept 
 	return s
 }
 
-// hook wraps the server's Handler, ConnState and BaseContext.
+// hook wraps the server's Handler, ConnState, ConnContext and BaseContext.
 func (s *httpServer) hook() {
 	s.srv.Handler = s
 	connState := s.srv.ConnState
@@ -52,6 +52,16 @@ func (s *httpServer) hook() {
 		if connState != nil {
 			connState(conn, state)
 		}
+	}
+	connContext := s.srv.ConnContext
+	s.srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		if connContext != nil {
+			ctx = connContext(ctx, conn)
+		}
+		if ctx == nil {
+			return nil // net/http reports it
+		}
+		return context.WithValue(ctx, connKey{}, conn)
 	}
 	baseContext := s.srv.BaseContext
 	s.srv.BaseContext = func(l net.Listener) context.Context {

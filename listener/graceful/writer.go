@@ -2,6 +2,7 @@ package graceful
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"io"
 	"net"
@@ -17,6 +18,11 @@ import (
 // own writer. An upload that is under way when the drain begins may therefore leave its connection
 // open, for the grace period.
 func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.group.closing.Load() && s.connections.isClosing(r.Context()) {
+		// The request came when its connection was being closed for reading, which is not the
+		// client that hangs up.
+		r = r.WithContext(context.WithoutCancel(r.Context()))
+	}
 	http1, ok := w.(http1Writer)
 	h2c, upgrade := asksForHTTP2(r)
 	switch body := r.ContentLength != 0 && r.Header.Get("Upgrade") == "" && !h2c; {
