@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -153,6 +154,33 @@ func TestShutdownFunctions(t *testing.T) {
 	s.wantEnd()
 	if !done.Load() {
 		t.Error("the function was not waited for")
+	}
+}
+
+// None is lost or run twice that a handler registers when the drain begins, under the race detector.
+func TestShutdownFunctionsRegisteredMeanwhile(t *testing.T) {
+	const each, handlers = 100, 4
+	var srv http.Server
+	var run atomic.Int32
+	var registering sync.WaitGroup
+	for range handlers {
+		registering.Go(func() {
+			for range each {
+				srv.RegisterOnShutdown(func() { run.Add(1) })
+			}
+		})
+	}
+	var taken []func()
+	for range each {
+		taken = append(taken, takeShutdownFuncs(&srv)...)
+	}
+	registering.Wait()
+	taken = append(taken, takeShutdownFuncs(&srv)...)
+	for _, f := range taken {
+		f()
+	}
+	if n := run.Load(); n != each*handlers || len(taken) != each*handlers {
+		t.Errorf("%d functions, %d of the handlers, instead of %d", len(taken), n, each*handlers)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 )
@@ -30,19 +31,28 @@ func (s *shutdownFuncs) run(srv *http.Server) {
 	}
 }
 
-// takeShutdownFuncs takes the functions out of the server. There is no other way to them than the
-// unexported field. With a net/http that has no such field nothing is taken, and so left to
-// Shutdown.
+// takeShutdownFuncs takes the functions out of the server, with the lock under which others are
+// registered meanwhile, which are left to Shutdown. There is no other way to them than the
+// unexported fields. With a net/http that has no such fields nothing is taken.
 func takeShutdownFuncs(srv *http.Server) []func() {
-	srv.RegisterOnShutdown(func() {}) // locks, and so orders what follows after earlier calls
-	field := reflect.ValueOf(srv).Elem().FieldByName("onShutdown")
-	if !field.IsValid() || field.Type() != reflect.TypeFor[[]func()]() {
+	registered, lock := field[[]func()](srv, "onShutdown"), field[sync.Mutex](srv, "mu")
+	if registered == nil || lock == nil {
 		return nil
 	}
-	registered := (*[]func())(unsafe.Pointer(field.UnsafeAddr()))
+	lock.Lock()
+	defer lock.Unlock()
 	taken := *registered
 	*registered = nil
-	return taken[:len(taken)-1] // all but the one from above
+	return taken
+}
+
+// field returns the field of the name, or nil if there is none of the type.
+func field[T any](srv *http.Server, name string) *T {
+	field := reflect.ValueOf(srv).Elem().FieldByName(name)
+	if !field.IsValid() || field.Type() != reflect.TypeFor[T]() {
+		return nil
+	}
+	return (*T)(unsafe.Pointer(field.UnsafeAddr()))
 }
 
 // closesHTTP2 reports whether f is the one that net/http or golang.org/x/net/http2 has registered
