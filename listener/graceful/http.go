@@ -2,6 +2,7 @@ package graceful
 
 import (
 	"context"
+	"crypto/tls"
 	"net"
 	"net/http"
 	"strings"
@@ -40,9 +41,19 @@ func newHTTPServer(g *Group, srv *http.Server, listeners []net.Listener, accept 
 	return s
 }
 
-// hook wraps the server's Handler, ConnState, ConnContext and BaseContext.
+// hook wraps the server's Handler, ConnState, ConnContext and BaseContext, and those protocols of
+// TLSNextProto of which net/http reports no state: their connections are at work until they end.
 func (s *httpServer) hook() {
 	s.srv.Handler = s
+	for proto, serve := range s.srv.TLSNextProto {
+		if s.http2 && (proto == protoHTTP2 || proto == protoUnencrypted) {
+			continue // it reports the state
+		}
+		s.srv.TLSNextProto[proto] = func(srv *http.Server, conn *tls.Conn, h http.Handler) {
+			s.connections.observe(conn, http.StateActive)
+			serve(srv, conn, h)
+		}
+	}
 	connState := s.srv.ConnState
 	s.srv.ConnState = func(conn net.Conn, state http.ConnState) {
 		if c, ok := conn.(interface{ original() net.Conn }); ok {

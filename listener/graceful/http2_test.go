@@ -179,6 +179,35 @@ func TestHTTP2BadPreface(t *testing.T) {
 	s.wantEnd()
 }
 
+// A connection of another protocol is waited for, however long it has been open.
+func TestOtherProtocolIsWaitedFor(t *testing.T) {
+	begun, leave := make(chan struct{}), make(chan struct{})
+	srv, _ := secure(t, newGate())
+	srv.TLSConfig.NextProtos = []string{"mine"}
+	srv.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){
+		"mine": func(_ *http.Server, conn *tls.Conn, _ http.Handler) {
+			close(begun)
+			<-leave
+			io.WriteString(conn, "done")
+		},
+	}
+	logged := make(lines, 10)
+	s := startGroup(t, &Group{Grace: -1, Logf: logged.logf}, srv)
+	conn, err := tls.Dial("tcp", s.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"mine"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	<-begun
+	s.term()
+	logged.want(t, "1 connections with a request under way")
+	time.AfterFunc(3*pollInterval, func() { close(leave) })
+	if answer, err := io.ReadAll(conn); string(answer) != "done" {
+		t.Errorf("%q, %v", answer, err)
+	}
+	s.wantEnd()
+}
+
 // HTTP/2 without TLS, over the same listener as HTTP/1.
 func TestHTTP2Unencrypted(t *testing.T) {
 	srv := &http.Server{Handler: newGate(), Protocols: new(http.Protocols)}
