@@ -19,6 +19,10 @@ const stuckAccept = time.Second
 // stopped.
 const lastAccepted = 100 * time.Millisecond
 
+// entering is how long serve has to get so far that it can be stopped. What it does first is not
+// known, and some servers, like fasthttp's, serve forever if they were stopped before.
+const entering = 100 * time.Millisecond
+
 // acceptor is a listener that reports when Accept was first called and when it has failed, which
 // is when everything that was accepted is known to the server.
 type acceptor struct {
@@ -68,7 +72,8 @@ type funcServer struct {
 	acceptor *acceptor // or nil
 	run      func() error
 	stop     func(context.Context) error // or nil
-	started  chan struct{}               // closed when serve is called
+	begun    time.Time                   // when serve was called; read it when started is closed
+	started  chan struct{}
 	stopping atomic.Bool
 	ended    chan struct{} // closed when run has returned
 	err      error         // what run returned after stopping; read it when ended is closed
@@ -87,6 +92,7 @@ func (s *funcServer) serving() <-chan struct{} {
 }
 
 func (s *funcServer) serve() error {
+	s.begun = time.Now()
 	close(s.started)
 	err := s.run()
 	if s.acceptor != nil {
@@ -110,6 +116,8 @@ func (s *funcServer) stopAccepting() {
 
 func (s *funcServer) drain(ctx context.Context) error {
 	defer s.drained.Store(true)
+	<-s.started
+	time.Sleep(time.Until(s.begun.Add(entering)))
 	if s.acceptor != nil {
 		s.acceptor.waitClosed(ctx)
 	}

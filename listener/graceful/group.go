@@ -78,8 +78,8 @@ type member struct {
 // Add adds a server of any kind. Run calls serve, which returns when the server has ended, and, to
 // stop it, stop, which returns when nothing is left to do; both must return before Run does. The
 // context of stop ends when DrainTimeout is over. The server counts as serving from when serve is
-// called. After stop was called, serve may return any error that wraps [net.ErrClosed] or
-// [http.ErrServerClosed]; other errors are returned by Run.
+// called, which is at least 100 milliseconds before stop is. After stop was called, serve may return
+// any error that wraps [net.ErrClosed] or [http.ErrServerClosed]; other errors are returned by Run.
 func (g *Group) Add(serve func() error, stop func(context.Context) error) {
 	g.add(fmt.Sprintf("server %d", len(g.members)+1), newFuncServer(nil, serve, stop))
 }

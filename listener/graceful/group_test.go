@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/start-server/start-server/listener"
@@ -328,6 +329,37 @@ func TestServerFails(t *testing.T) {
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Error("the listener is left open")
 	}
+}
+
+// However early the group is stopped, serve has begun before stop is called.
+func TestStopAfterServe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var serving, stopped atomic.Bool
+		quit := make(chan struct{})
+		s := newFuncServer(nil, func() error {
+			time.Sleep(entering / 2)
+			serving.Store(true)
+			<-quit
+			return nil
+		}, func(context.Context) error {
+			stopped.Store(true)
+			if !serving.Load() {
+				t.Error("stopped before it serves")
+			}
+			close(quit)
+			return nil
+		})
+		drained := make(chan error)
+		go func() { drained <- s.drain(t.Context()) }()
+		synctest.Wait()
+		if stopped.Load() {
+			t.Error("stopped before serve was called")
+		}
+		go s.serve()
+		if err := <-drained; err != nil || !stopped.Load() {
+			t.Error(err, stopped.Load())
+		}
+	})
 }
 
 // A listener is closed, and Accept has failed, before stop is called.
