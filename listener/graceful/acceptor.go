@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,7 +73,6 @@ type funcServer struct {
 	stop     func(context.Context) error // or nil
 	begun    time.Time                   // when serve was called; read it when started is closed
 	started  chan struct{}
-	stopping atomic.Bool
 	ended    chan struct{} // closed when run has returned
 	err      error         // what run returned after stopping; read it when ended is closed
 	drained  atomic.Bool
@@ -98,9 +96,7 @@ func (s *funcServer) serve() error {
 	if s.acceptor != nil {
 		s.acceptor.ended()
 	}
-	if s.stopping.Load() && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
-		s.err = err
-	}
+	s.err = err
 	close(s.ended)
 	return err
 }
@@ -108,7 +104,6 @@ func (s *funcServer) serve() error {
 func (s *funcServer) beginDrain() {}
 
 func (s *funcServer) stopAccepting() {
-	s.stopping.Store(true)
 	if s.acceptor != nil {
 		s.acceptor.Close()
 	}
@@ -130,13 +125,22 @@ func (s *funcServer) drain(ctx context.Context) error {
 	}
 	select {
 	case <-s.ended:
-		return errors.Join(err, s.err)
+		return err
 	case <-ctx.Done():
 		return errors.Join(err, ctx.Err())
 	}
 }
 
 func (s *funcServer) abort() {}
+
+func (s *funcServer) failure() error {
+	select {
+	case <-s.ended:
+		return s.err
+	default:
+		return nil
+	}
+}
 
 func (s *funcServer) pending() string {
 	if s.drained.Load() {

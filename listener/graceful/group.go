@@ -68,6 +68,7 @@ type server interface {
 	drain(context.Context) error // waits until all that was accepted is done
 	abort()                      // closes all connections
 	pending() string             // what drain waits for, empty if nothing
+	failure() error              // after drain: what serve has returned, unless the stop explains it
 }
 
 type member struct {
@@ -177,23 +178,35 @@ func (g *Group) Run(ctx context.Context) error {
 }
 
 func (g *Group) run(ctx context.Context, signals *signals) error {
-	ended := make(chan error, len(g.members))
+	ended := make(chan outcome, len(g.members))
 	for _, m := range g.members {
-		go func() { ended <- m.serve() }()
+		go func() { ended <- outcome{m, m.serve()} }()
 	}
-	failure := g.serveUntilStopped(ctx, signals, ended)
+	first, failure := g.serveUntilStopped(ctx, signals, ended)
 	if g.DrainDelay <= 0 {
 		g.closing.Store(true) // before handlers that wait for the drain answer
 	}
 	close(g.drainingChannel())
-	if err := g.drain(signals); err != nil {
+	later := []error{g.drain(signals)}
+	for _, m := range g.members {
+		if err := m.failure(); m != first && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+			later = append(later, err)
+		}
+	}
+	if err := errors.Join(later...); err != nil {
 		return errors.Join(failure, err)
 	}
 	return failure // as it is: http.ErrServerClosed is compared with ==
 }
 
-// serveUntilStopped returns the error of the server or hook that failed, if any did.
-func (g *Group) serveUntilStopped(ctx context.Context, signals *signals, ended <-chan error) error {
+// outcome is what serve of a member has returned.
+type outcome struct {
+	member *member
+	err    error
+}
+
+// serveUntilStopped returns the error of the server or hook that failed, if any did, and the server.
+func (g *Group) serveUntilStopped(ctx context.Context, signals *signals, ended <-chan outcome) (*member, error) {
 	starting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	started := make(chan error, 1)
@@ -202,25 +215,25 @@ func (g *Group) serveUntilStopped(ctx context.Context, signals *signals, ended <
 		select {
 		case err := <-started:
 			if err != nil {
-				return err
+				return nil, err
 			}
-		case err := <-ended:
+		case end := <-ended:
 			running--
-			if err != nil {
-				return err
+			if end.err != nil {
+				return end.member, end.err
 			}
 		case <-signals.term:
 			signals.keepTERM = true
-			return nil
+			return nil, nil
 		case <-signals.interrupt:
 			if signals.interrupted() {
-				return nil
+				return nil, nil
 			}
 		case <-ctx.Done():
-			return nil
+			return nil, nil
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // start reports READY when all servers serve.

@@ -362,6 +362,29 @@ func TestStopAfterServe(t *testing.T) {
 	})
 }
 
+// Errors of servers that fail while others are still serving, during the delay, are returned too, but
+// none twice, and not those that say that a server was closed.
+func TestServersFailDuringTheDelay(t *testing.T) {
+	addr := listen(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, &Group{DrainDelay: time.Hour})
+		failed := make(chan struct{})
+		for _, err := range []error{errors.New("one"), net.ErrClosed} {
+			s.group.Add(func() error { <-failed; return err }, nil)
+		}
+		s.group.Add(func() error { return errors.New("first") }, nil)
+		l := brokenListener{addr, make(chan error, 1)}
+		s.group.AddHTTP(&http.Server{}, l)
+		s.run()
+		<-s.group.Draining()
+		close(failed)
+		l.failure <- errors.New("two")
+		if err := <-s.ended; err == nil || err.Error() != "first\none\ntwo" {
+			t.Error(err)
+		}
+	})
+}
+
 // A listener is closed, and Accept has failed, before stop is called.
 func TestListenerFirst(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

@@ -25,11 +25,13 @@ type httpServer struct {
 	connections      connections
 	onShutdown       shutdownFuncs
 	stoppedByProgram atomic.Bool // the program has called Shutdown or Close
+	stopping         atomic.Bool
+	failed           chan error // what serve returned before stopping
 	accepting        chan struct{}
 }
 
 func newHTTPServer(g *Group, srv *http.Server, listeners []net.Listener, accept func(net.Listener) error) *httpServer {
-	s := &httpServer{group: g, srv: srv, accept: accept, handler: srv.Handler, accepting: make(chan struct{})}
+	s := &httpServer{group: g, srv: srv, accept: accept, handler: srv.Handler, accepting: make(chan struct{}), failed: make(chan error, 1)}
 	for _, l := range listeners {
 		s.acceptors = append(s.acceptors, newAcceptor(l))
 	}
@@ -115,6 +117,9 @@ func (s *httpServer) serve() error {
 	if err == http.ErrServerClosed {
 		s.stoppedByProgram.Store(true)
 	}
+	if !s.stopping.Load() {
+		s.failed <- err
+	}
 	return err
 }
 
@@ -126,6 +131,7 @@ func (s *httpServer) beginDrain() {
 }
 
 func (s *httpServer) stopAccepting() {
+	s.stopping.Store(true)
 	for _, a := range s.acceptors {
 		a.Close()
 	}
@@ -154,6 +160,15 @@ func (s *httpServer) drain(ctx context.Context) error {
 		return nil // Shutdown would wait for it
 	}
 	return s.srv.Shutdown(ctx)
+}
+
+func (s *httpServer) failure() error {
+	select {
+	case err := <-s.failed:
+		return err
+	default:
+		return nil
+	}
 }
 
 func (s *httpServer) abort() { s.connections.closeAll() }
