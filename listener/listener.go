@@ -44,7 +44,9 @@ func (l List) String() string {
 type TCPListener struct {
 	Addr string // host name or IP address as given, IPv6 without brackets; "0.0.0.0" for a bare port
 	Port int    // as given: 0 if the system was to choose
-	fd   uintptr
+
+	fd    uintptr
+	entry string // empty if this was not made from an entry
 }
 
 // Fd is the inherited descriptor.
@@ -55,6 +57,9 @@ func (l TCPListener) Listen() (net.Listener, error) { return listen(l) }
 
 // String is the entry in SERVER_STARTER_PORT, `80=3` or `127.0.0.1:80=3`.
 func (l TCPListener) String() string {
+	if l.entry != "" {
+		return l.entry
+	}
 	port := strconv.Itoa(l.Port)
 	if l.Addr == "0.0.0.0" {
 		return fmt.Sprintf("%s=%d", port, l.fd)
@@ -66,7 +71,9 @@ func (l TCPListener) String() string {
 // UnixListener is a socket given by --path.
 type UnixListener struct {
 	Path string // as given; an abstract name starts with @
-	fd   uintptr
+
+	fd    uintptr
+	entry string
 }
 
 // Fd is the inherited descriptor.
@@ -77,7 +84,12 @@ func (l UnixListener) Fd() uintptr { return l.fd }
 func (l UnixListener) Listen() (net.Listener, error) { return listen(l) }
 
 // String is the entry in SERVER_STARTER_PORT, `/run/app.sock=3`.
-func (l UnixListener) String() string { return fmt.Sprintf("%s=%d", l.Path, l.fd) }
+func (l UnixListener) String() string {
+	if l.entry != "" {
+		return l.entry
+	}
+	return fmt.Sprintf("%s=%d", l.Path, l.fd)
+}
 
 // GetPortsSpecification returns SERVER_STARTER_PORT as it is. The name is kept for programs written
 // for lestrrat's package listener.

@@ -101,7 +101,7 @@ func TestListenAllAgainAndAgain(t *testing.T) {
 	tcp, port := inet4(t, syscall.SOCK_STREAM, 127, 0, 0, 1)
 	unix := bound(t, syscall.SOCK_STREAM, &syscall.SockaddrUnix{Name: path})
 	udp, udpPort := inet4(t, syscall.SOCK_DGRAM, 127, 0, 0, 1)
-	setenv(t, TCPListener{"127.0.0.1", port, tcp}, TCPListener{"127.0.0.1", udpPort, udp}, UnixListener{path, unix})
+	setenv(t, TCPListener{"127.0.0.1", port, tcp, ""}, TCPListener{"127.0.0.1", udpPort, udp, ""}, UnixListener{path, unix, ""})
 
 	for range 2 {
 		all, err := ListenAll()
@@ -138,7 +138,7 @@ func TestListenAllAgainAndAgain(t *testing.T) {
 // A Unix listener that is closed must leave the file to the next generation.
 func TestCloseLeavesTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "sock")
-	setenv(t, UnixListener{path, bound(t, syscall.SOCK_STREAM, &syscall.SockaddrUnix{Name: path})})
+	setenv(t, UnixListener{path, bound(t, syscall.SOCK_STREAM, &syscall.SockaddrUnix{Name: path}), ""})
 	l, err := Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestNoListeningTarget(t *testing.T) {
 	check("empty")
 
 	udp, port := inet4(t, syscall.SOCK_DGRAM, 127, 0, 0, 1)
-	setenv(t, TCPListener{"127.0.0.1", port, udp})
+	setenv(t, TCPListener{"127.0.0.1", port, udp, ""})
 	if all, err := ListenAll(); all != nil || err != ErrNoListeningTarget {
 		t.Errorf("UDP only: %v, %v", all, err)
 	}
@@ -217,7 +217,7 @@ func TestBadDescriptors(t *testing.T) {
 		{1 << 30, openPacket, "bad file descriptor"},
 	}
 	for _, test := range tests {
-		target := TCPListener{"0.0.0.0", 80, test.fd}
+		target := TCPListener{"0.0.0.0", 80, test.fd, ""}
 		want := fmt.Sprintf(`open "80=%d" of SERVER_STARTER_PORT: %s`, test.fd, test.reason)
 		if err := test.open(target); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
@@ -240,7 +240,7 @@ func TestChildrenInheritNothing(t *testing.T) {
 	}
 	tcp, port := inet4(t, syscall.SOCK_STREAM, 127, 0, 0, 1)
 	udp, udpPort := inet4(t, syscall.SOCK_DGRAM, 127, 0, 0, 1)
-	setenv(t, TCPListener{"127.0.0.1", port, tcp}, TCPListener{"127.0.0.1", udpPort, udp})
+	setenv(t, TCPListener{"127.0.0.1", port, tcp, ""}, TCPListener{"127.0.0.1", udpPort, udp, ""})
 	l, err := Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)

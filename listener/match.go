@@ -78,7 +78,8 @@ func find(network, address string) (Listener, error) {
 		}
 	}
 	for _, c := range candidates {
-		if c.target.String() == fmt.Sprintf("%s=%d", address, c.target.Fd()) {
+		entry := c.target.String()
+		if entry[:strings.LastIndexByte(entry, '=')] == address {
 			return c.target, nil
 		}
 	}

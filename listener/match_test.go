@@ -15,7 +15,7 @@ import (
 func TestListenByAddress(t *testing.T) {
 	any4, anyPort := inet4(t, syscall.SOCK_STREAM, 0, 0, 0, 0)
 	loop4, loopPort := inet4(t, syscall.SOCK_STREAM, 127, 0, 0, 1)
-	setenv(t, TCPListener{"0.0.0.0", anyPort, any4}, TCPListener{"localhost", loopPort, loop4})
+	setenv(t, TCPListener{"0.0.0.0", anyPort, any4, ""}, TCPListener{"localhost", loopPort, loop4, ""})
 
 	tests := []struct {
 		network, host string
@@ -68,7 +68,7 @@ func TestListenTakesTheBest(t *testing.T) {
 	port := int(s.addr.Port())
 	any4 := bound(t, syscall.SOCK_STREAM, &syscall.SockaddrInet4{Port: port})
 	udp := bound(t, syscall.SOCK_DGRAM, &syscall.SockaddrInet4{Port: port})
-	setenv(t, TCPListener{"0.0.0.0", port, udp}, TCPListener{"::1", port, loop6}, TCPListener{"0.0.0.0", port, any4})
+	setenv(t, TCPListener{"0.0.0.0", port, udp, ""}, TCPListener{"::1", port, loop6, ""}, TCPListener{"0.0.0.0", port, any4, ""})
 
 	for host, want := range map[string]string{"": "0.0.0.0", "127.0.0.1": "0.0.0.0", "[::1]": "[::1]"} {
 		l, err := Listen("tcp", fmt.Sprintf("%s:%d", host, port))
@@ -97,7 +97,7 @@ func TestListenDualStack(t *testing.T) {
 	raw, _ := l.(*net.TCPListener).SyscallConn()
 	raw.Control(func(fd uintptr) {
 		port := l.Addr().(*net.TCPAddr).Port
-		setenv(t, TCPListener{"::", port, fd})
+		setenv(t, TCPListener{"::", port, fd, ""})
 		s, err := inspect(fd)
 		if err != nil || !s.dual {
 			t.Skip("no dual stack here")
@@ -123,7 +123,7 @@ func TestListenByPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	gram := bound(t, syscall.SOCK_DGRAM, &syscall.SockaddrUnix{Name: filepath.Join(dir, "gram")})
-	setenv(t, UnixListener{path, stream}, UnixListener{"relative:80", relative}, UnixListener{"gram", gram})
+	setenv(t, UnixListener{path, stream, ""}, UnixListener{"relative:80", relative, ""}, UnixListener{"gram", gram, ""})
 
 	for _, same := range []string{path, dir + "//app.sock", "app.sock", filepath.Join(dir, "link", "app.sock"), "relative:80", "./relative:80"} {
 		l, err := Listen("unix", same)
@@ -145,7 +145,7 @@ func TestListenByPath(t *testing.T) {
 
 func TestListenNotHandedDown(t *testing.T) {
 	tcp, port := inet4(t, syscall.SOCK_STREAM, 127, 0, 0, 1)
-	setenv(t, TCPListener{"127.0.0.1", port, tcp}, UnixListener{"/run/closed.sock", 1 << 30})
+	setenv(t, TCPListener{"127.0.0.1", port, tcp, ""}, UnixListener{"/run/closed.sock", 1 << 30, ""})
 	want := fmt.Sprintf("listen unix /run/app.sock: not passed by start_server, which passed "+
 		`"127.0.0.1:%d=%d" (tcp 127.0.0.1:%d), "/run/closed.sock=1073741824" (bad file descriptor)`, port, tcp, port)
 	if _, err := Listen("unix", "/run/app.sock"); err == nil || err.Error() != want {

@@ -40,13 +40,13 @@ func parseEntry(entry string) (Listener, error) {
 	}
 	host, digits, ok := splitPort(key)
 	if !ok {
-		return UnixListener{Path: key, fd: uintptr(fd)}, nil
+		return UnixListener{Path: key, fd: uintptr(fd), entry: entry}, nil
 	}
 	port, err := strconv.ParseUint(digits, 10, 16)
 	if err != nil {
 		return nil, fmt.Errorf("port %s is greater than %d", digits, math.MaxUint16)
 	}
-	return TCPListener{Addr: host, Port: int(port), fd: uintptr(fd)}, nil
+	return TCPListener{Addr: host, Port: int(port), fd: uintptr(fd), entry: entry}, nil
 }
 
 // splitPort takes apart a port, host:port or [IPv6]:port. Whatever is none of these is a path.

@@ -11,38 +11,56 @@ func TestParse(t *testing.T) {
 		variable string
 		want     List
 	}{
-		{"80=3", List{TCPListener{"0.0.0.0", 80, 3}}},
-		{"0=3", List{TCPListener{"0.0.0.0", 0, 3}}},
-		{"127.0.0.1:80=0", List{TCPListener{"127.0.0.1", 80, 0}}},
-		{"localhost:80=3", List{TCPListener{"localhost", 80, 3}}},
-		{"my_host.example-1.org:65535=3", List{TCPListener{"my_host.example-1.org", 65535, 3}}},
-		{"[::1]:80=3", List{TCPListener{"::1", 80, 3}}},
-		{"[fe80::1%eth0]:80=3", List{TCPListener{"fe80::1%eth0", 80, 3}}},
-		{":80=3", List{TCPListener{"", 80, 3}}},
-		{"/run/app.sock=3", List{UnixListener{"/run/app.sock", 3}}},
-		{"/path/with=equals.sock=3", List{UnixListener{"/path/with=equals.sock", 3}}},
-		{"/path=3=4", List{UnixListener{"/path=3", 4}}},
-		{"/path:80=3", List{UnixListener{"/path:80", 3}}},
-		{"./x.sock=3", List{UnixListener{"./x.sock", 3}}},
-		{"x.sock=3", List{UnixListener{"x.sock", 3}}},
-		{"@name=3", List{UnixListener{"@name", 3}}},
-		{"@name:80=3", List{UnixListener{"@name:80", 3}}},
-		{" a b =3", List{UnixListener{" a b ", 3}}},
-		{"[no address]:80=3", List{UnixListener{"[no address]:80", 3}}},
+		{"80=3", List{TCPListener{"0.0.0.0", 80, 3, ""}}},
+		{"0=3", List{TCPListener{"0.0.0.0", 0, 3, ""}}},
+		{"127.0.0.1:80=0", List{TCPListener{"127.0.0.1", 80, 0, ""}}},
+		{"localhost:80=3", List{TCPListener{"localhost", 80, 3, ""}}},
+		{"my_host.example-1.org:65535=3", List{TCPListener{"my_host.example-1.org", 65535, 3, ""}}},
+		{"[::1]:80=3", List{TCPListener{"::1", 80, 3, ""}}},
+		{"[fe80::1%eth0]:80=3", List{TCPListener{"fe80::1%eth0", 80, 3, ""}}},
+		{"080=03", List{TCPListener{"0.0.0.0", 80, 3, ""}}},
+		{"0.0.0.0:80=3", List{TCPListener{"0.0.0.0", 80, 3, ""}}},
+		{"::1:080=3", List{TCPListener{"::1", 80, 3, ""}}},
+		{"x.sock=03", List{UnixListener{"x.sock", 3, ""}}},
+		{":80=3", List{TCPListener{"", 80, 3, ""}}},
+		{"/run/app.sock=3", List{UnixListener{"/run/app.sock", 3, ""}}},
+		{"/path/with=equals.sock=3", List{UnixListener{"/path/with=equals.sock", 3, ""}}},
+		{"/path=3=4", List{UnixListener{"/path=3", 4, ""}}},
+		{"/path:80=3", List{UnixListener{"/path:80", 3, ""}}},
+		{"./x.sock=3", List{UnixListener{"./x.sock", 3, ""}}},
+		{"x.sock=3", List{UnixListener{"x.sock", 3, ""}}},
+		{"@name=3", List{UnixListener{"@name", 3, ""}}},
+		{"@name:80=3", List{UnixListener{"@name:80", 3, ""}}},
+		{" a b =3", List{UnixListener{" a b ", 3, ""}}},
+		{"[no address]:80=3", List{UnixListener{"[no address]:80", 3, ""}}},
 		{"80=3;[::1]:80=4;/run/app.sock=2147483647", List{
-			TCPListener{"0.0.0.0", 80, 3}, TCPListener{"::1", 80, 4}, UnixListener{"/run/app.sock", 2147483647},
+			TCPListener{"0.0.0.0", 80, 3, ""}, TCPListener{"::1", 80, 4, ""}, UnixListener{"/run/app.sock", 2147483647, ""},
 		}},
 	}
 	for _, test := range tests {
 		t.Setenv(ServerStarterEnvVarName, test.variable)
 		got, err := Ports()
-		if err != nil || !reflect.DeepEqual(got, test.want) {
+		if err != nil || !reflect.DeepEqual(withoutEntries(got), test.want) {
 			t.Errorf("%q: got %#v, %v", test.variable, got, err)
 		}
 		if got.String() != test.variable {
 			t.Errorf("%q is written as %q", test.variable, got)
 		}
 	}
+}
+
+// withoutEntries returns the sockets as if they had not been made from entries.
+func withoutEntries(list List) List {
+	var bare List
+	for _, target := range list {
+		switch l := target.(type) {
+		case TCPListener:
+			bare = append(bare, TCPListener{l.Addr, l.Port, l.fd, ""})
+		case UnixListener:
+			bare = append(bare, UnixListener{l.Path, l.fd, ""})
+		}
+	}
+	return bare
 }
 
 func TestParseErrors(t *testing.T) {
@@ -80,7 +98,7 @@ func TestParseErrors(t *testing.T) {
 
 // IPv6 may be written with brackets in Addr.
 func TestBrackets(t *testing.T) {
-	if got := (TCPListener{"[::1]", 80, 3}).String(); got != "[::1]:80=3" {
+	if got := (TCPListener{"[::1]", 80, 3, ""}).String(); got != "[::1]:80=3" {
 		t.Error(got)
 	}
 }
