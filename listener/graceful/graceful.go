@@ -26,11 +26,13 @@
 //  2. It stops accepting. What waits in the socket's queue is for the next generation, which shares
 //     the socket.
 //  3. Every connection that was accepted is answered, including those whose request has not been
-//     read yet and kept-alive ones that get a further request. Each answer asks the client to close
-//     the connection (Connection: close, or GOAWAY over HTTP/2). A kept-alive connection on which
-//     no request comes is closed 5 seconds after its last answer ([Group.Grace]); one on which
-//     nothing has come for longer is closed at once. (That can be seen of TCP on Linux. Elsewhere,
-//     and on unix sockets, the 5 seconds count from when the drain began.)
+//     read yet and kept-alive ones that get a further request. An answer asks the client to close
+//     the connection (Connection: close, or GOAWAY over HTTP/2), unless its header was sent before
+//     or it is to a request whose body was on its way when the drain began: such a connection can
+//     get a further request. A kept-alive connection on which no request comes is closed 5 seconds
+//     after its last answer ([Group.Grace]); one on which nothing has come for longer is closed at
+//     once. (That can be seen of TCP on Linux. Elsewhere, and on unix sockets, the 5 seconds count
+//     from when the drain began.)
 //  4. It returns when no connection is left, hijacked ones like WebSockets included, and the
 //     functions have returned.
 //
