@@ -278,10 +278,10 @@ func limited(option, limit, complaint string) func(*harness) error {
 		if err != nil {
 			return err
 		}
-		if _, err := s.prlimit(option + "=" + limit + ":"); err != nil {
-			return err
-		}
-		err = s.untilLogged(complaint, 1, s.hup)
+		err = s.untilLogged(complaint, 1, func() error { // a worker of an earlier HUP may meet the limit first
+			_, err := s.prlimit(option + "=" + limit + ":")
+			return errors.Join(err, s.hup())
+		})
 		time.Sleep(s.someTime(1500))
 		_, failed := s.prlimit(option + "=" + old + ":")
 		return errors.Join(err, failed, s.hup())
