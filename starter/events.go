@@ -43,7 +43,8 @@ type (
 		Signal          syscall.Signal
 	}
 
-	// RestartBegun means that a restart has begun: by a HUP, by Runner.Restart or by time.
+	// RestartBegun means that a restart has begun: by a HUP, by Runner.Restart, by time or
+	// because a socket was replaced.
 	RestartBegun struct{ Number int } // 1 for the first one
 
 	// RestartSucceeded means that the new worker of a restart serves and the old ones were

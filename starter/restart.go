@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// restart is a restart that was requested, by a HUP or by time, or the first start, whose number is
-// 0.
+// restart is a restart by a HUP, by time or because a socket was replaced, or the first start, whose
+// number is 0.
 type restart struct {
 	Number     int           `json:"number"`
 	Result     result        `json:"result"`
@@ -28,7 +28,7 @@ const (
 	cancelled  result = "cancelled" // by a stop
 )
 
-// beginRestart begins a restart that was requested. One that is under way becomes part of it.
+// beginRestart begins a restart. One that is under way becomes part of it.
 func (s *supervisor) beginRestart() {
 	s.Restarting = true
 	s.Restart = restart{Number: s.Restart.Number + 1, Result: inProgress, BeganAt: s.now}

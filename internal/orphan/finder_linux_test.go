@@ -550,14 +550,14 @@ func TestTables(t *testing.T) {
 		file, a := bind(t, network, map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"}[network])
 		defer file.Close()
 		found, err := boundTo(a.Ports[0], false)
-		if table := readTable("tcp", a.Ports[0]); err != nil || len(found) != 1 || !slices.Equal([]uint64{found[0].inode}, table) {
+		if table := readTable(a.Ports[0], false); err != nil || len(found) != 1 || !slices.Equal([]uint64{found[0].inode}, table) {
 			t.Errorf("%s: %v, %v, in the table %v", a.Key, found, err, table)
 		}
 	}
 	udp, a := bind(t, "udp4", "127.0.0.1:0")
 	defer udp.Close()
 	found, err := boundTo(a.Ports[0], true)
-	if table := readTable("udp", a.Ports[0]); err != nil || len(found) != 1 || !slices.Equal([]uint64{found[0].inode}, table) {
+	if table := readTable(a.Ports[0], true); err != nil || len(found) != 1 || !slices.Equal([]uint64{found[0].inode}, table) {
 		t.Errorf("%s: %v, %v, in the table %v", a.Key, found, err, table)
 	}
 	path := filepath.Join(t.TempDir(), "s")

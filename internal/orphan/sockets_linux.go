@@ -24,7 +24,7 @@ func (a Address) inodes() []uint64 {
 	for i, addr := range a.Ports {
 		sockets, err := boundTo(addr, a.UDP)
 		if err != nil {
-			found = append(found, readTable(map[bool]string{false: "tcp", true: "udp"}[a.UDP], addr)...)
+			found = append(found, readTable(addr, a.UDP)...)
 			continue
 		}
 		for _, s := range sockets {
@@ -78,8 +78,11 @@ func boundTo(addr netip.AddrPort, udp bool) (sockets []portSocket, err error) {
 }
 
 // readTable returns the inodes of the sockets bound to an address, from a table in /proc/net.
-func readTable(table string, addr netip.AddrPort) []uint64 {
-	udp := table == "udp"
+func readTable(addr netip.AddrPort, udp bool) []uint64 {
+	table := "tcp"
+	if udp {
+		table = "udp"
+	}
 	if addr.Addr().Is6() {
 		table += "6"
 	}

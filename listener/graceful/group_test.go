@@ -225,16 +225,22 @@ func TestContextStops(t *testing.T) {
 }
 
 func get(addr net.Addr) string {
-	response, err := http.Get("http://" + addr.String())
+	_, body := fetch(http.DefaultClient, "http://"+addr.String())
+	return body
+}
+
+// fetch returns the protocol and the body of the answer, or the error as the body.
+func fetch(client *http.Client, url string) (proto, body string) {
+	response, err := client.Get(url)
 	if err != nil {
-		return err.Error()
+		return "", err.Error()
 	}
 	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
+	text, err := io.ReadAll(response.Body)
 	if err != nil {
-		return err.Error()
+		return "", err.Error()
 	}
-	return string(body)
+	return response.Proto, string(text)
 }
 
 func TestDrainingElsewhere(t *testing.T) {

@@ -43,16 +43,8 @@ func h2cTransport() *http.Transport {
 }
 
 func getH2C(transport *http.Transport, url string) string {
-	response, err := (&http.Client{Transport: transport}).Get(url)
-	if err != nil {
-		return err.Error()
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err.Error()
-	}
-	return response.Proto + " " + string(body)
+	proto, body := fetch(&http.Client{Transport: transport}, url)
+	return proto + " " + body
 }
 
 func TestH2C(t *testing.T) {
