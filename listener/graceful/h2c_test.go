@@ -58,6 +58,11 @@ func TestH2C(t *testing.T) {
 	answer := make(chan string)
 	go func() { answer <- getH2C(busy, "http://"+s.addr+"/slow") }()
 	<-g.entered
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(s.connections().String(), "1 idle connections"); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%v instead of one that is idle", s.connections())
+		}
+	}
 	s.term()
 	logged.want(t, "1 connections with a request under way", "1 idle connections")
 	time.AfterFunc(2*settle, func() { close(g.leave) }) // longer than an idle client is waited for
