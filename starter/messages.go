@@ -172,10 +172,6 @@ func msgStoppedEarly(sig os.Signal) string {
 	return fmt.Sprintf("received %s while binding, exiting", process.SignalName(sig.(syscall.Signal)))
 }
 
-func msgEndedInUpgrade(pid int) string {
-	return fmt.Sprintf("start_server ended in the middle of its upgrade, process %d stops the workers", pid)
-}
-
 const msgExiting = "exiting"
 
 func msgNotSent(sig syscall.Signal, pid int, err error) string {

@@ -14,14 +14,13 @@ package starter
 // runtime the rest. In the last part of the window, from the start of the runtime to the call of
 // signal.Notify, TERM, QUIT and ABRT (not HUP and INT) end the process, because the runtime does
 // not let these be ignored from outside: at least 0.2 ms, 0.4 ms in the median, 1.2 ms at the 90th
-// percentile. Then the guard stops the workers (guard.go). To be sure, wait for the log line about
-// the upgrade before sending a signal.
+// percentile. The workers then keep serving: starting start_server again takes them over, and --stop
+// stops them. To be sure, wait for the log line about the upgrade before sending a signal.
 
 import (
 	"errors"
 	"fmt"
 	"os"
-	goruntime "runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,11 +34,11 @@ import (
 	"github.com/start-server/start-server/internal/statusfile"
 )
 
-// pollAnswer is the time between two checks for the answer of a candidate.
-const pollAnswer = 2 * time.Millisecond
-
 // probeTimeout limits the time of a candidate to answer.
 const probeTimeout = 10 * time.Second
+
+// candidateState is the descriptor of the state in a candidate.
+const candidateState = 3
 
 // upgrader handles USR2.
 type upgrader struct {
@@ -57,8 +56,7 @@ type probe struct {
 	pid      int         // 0 when it has ended
 	answer   int         // the pipe for its answer
 	output   string      // read from that pipe
-	state    int         // the file with the state, which the guard reads again
-	guard    int         // the pipe to the guard
+	state    int         // the file with the state
 	deadline time.Time
 	late     bool
 	err      error // why it is not compatible
@@ -89,7 +87,7 @@ func (u *upgrader) startProbe() error {
 	if err != nil {
 		return fmt.Errorf("write the state: %w", err)
 	}
-	p := &probe{file: file, state: fd, answer: -1, guard: -1, deadline: time.Now().Add(probeTimeout)}
+	p := &probe{file: file, state: fd, answer: -1, deadline: time.Now().Add(probeTimeout)}
 	if err := u.startCandidate(p); err != nil {
 		p.close()
 		return err
@@ -99,31 +97,21 @@ func (u *upgrader) startProbe() error {
 }
 
 func (u *upgrader) startCandidate(p *probe) error {
-	state := u.save()
-	state.Guarded = goruntime.GOOS == "linux"
-	if err := state.write(p.state); err != nil {
+	if err := u.save().write(p.state); err != nil {
 		return err
 	}
-	var write, guard int
+	var write int
 	var err error
 	if p.answer, write, err = process.Pipe(); err != nil {
 		return fmt.Errorf("make a pipe: %w", err)
 	}
 	defer unix.Close(write)
 	_ = unix.SetNonblock(p.answer, true)
-	if guard, p.guard, err = process.Pipe(); err != nil {
-		return fmt.Errorf("make a pipe: %w", err)
-	}
-	defer unix.Close(guard)
-	files := []uintptr{process.Closed, uintptr(write), stderr, guardState: uintptr(p.state), guardPipe: uintptr(guard)}
-	if state.PIDFile >= 0 {
-		files = append(files, uintptr(state.PIDFile)) // guardPIDFile
-	}
 	p.pid, err = process.StartAs(u.executable, process.Spec{
 		// --version is harmless if the file is another program now.
 		Args:  []string{os.Args[0], "--version"},
-		Env:   append(os.Environ(), probeVariable+"="+strconv.Itoa(guardState)),
-		Files: files,
+		Env:   append(os.Environ(), probeVariable+"="+strconv.Itoa(candidateState)),
+		Files: []uintptr{process.Closed, uintptr(write), stderr, candidateState: uintptr(p.state)},
 	})
 	if err != nil {
 		return fmt.Errorf("start %s: %w", u.executable, err)
@@ -139,22 +127,10 @@ func (p *probe) listen() {
 	}
 }
 
-// guards reports whether the candidate is compatible and keeps running as the guard.
-func (p *probe) guards() bool {
-	p.listen()
-	return strings.Contains(p.output, answerPrefix) && strings.HasSuffix(p.output, guardAnswer) && !p.late
-}
-
-// notifyGuard sends a byte to the guard, if there is one.
-func (p *probe) notifyGuard(b byte) {
-	_, _ = unix.Write(p.guard, []byte{b})
-}
-
-// close closes the files of the candidate. A guard that is waiting ends.
+// close closes the files of the candidate.
 func (p *probe) close() {
-	for _, fd := range []int{p.answer, p.state, p.guard} {
-		unix.Close(fd)
-	}
+	unix.Close(p.answer)
+	unix.Close(p.state)
 }
 
 // onExit handles the death of a child if it is the candidate, and reports whether it is.
@@ -181,9 +157,9 @@ func (u *upgrader) runPending() time.Duration {
 	switch {
 	case p == nil:
 		return 0
-	case p.pid != 0 && !p.guards():
+	case p.pid != 0:
 		if wait := time.Until(p.deadline); wait > 0 {
-			return min(wait, pollAnswer)
+			return wait
 		}
 		_ = unix.Kill(p.pid, unix.SIGKILL)
 		p.late, p.deadline = true, time.Now().Add(probeTimeout)
@@ -234,10 +210,8 @@ func sameFile(a, b os.FileInfo) bool {
 func (d *superdaemon) exec(p *probe) error {
 	d.log.drain(patience)
 	u := d.saveState()
-	u.GuardPipe = p.guard
 	u.Notices = d.workers.pause()
 	err := d.execute(u, p)
-	p.notifyGuard(guardEnd)
 	d.workers.unpause()
 	d.loop.step(func() { d.loop.resume(u.Signals, u.Notices) })
 	return err
@@ -264,17 +238,7 @@ func (d *superdaemon) execute(u *upgradeState, p *probe) error {
 			return err
 		}
 	}
-	p.notifyGuard(guardBegin)
 	return fmt.Errorf("execute %s: %w", u.Executable, syscall.Exec(u.Executable, os.Args, env))
-}
-
-// dismissGuard notifies the guard that this process receives signals again. pipe is 0 if there is
-// no guard.
-func (d *superdaemon) dismissGuard(pipe int) {
-	if pipe > 0 {
-		(&probe{guard: pipe}).notifyGuard(guardEnd)
-		unix.Close(pipe)
-	}
 }
 
 // markUpgrade marks the pid file, so that --restart and --stop know whether signals are received.
@@ -330,7 +294,9 @@ func (d *superdaemon) resume(u *upgradeState) {
 		d.pidFile = pidfile.Adopt(d.config.PIDFile, u.PIDFile)
 	}
 	d.markUpgrade((*pidfile.File).EndUpgrade)
-	d.dismissGuard(u.GuardPipe)
+	if u.GuardPipe > 0 {
+		unix.Close(u.GuardPipe)
+	}
 	d.loop.state = u.State
 	d.loop.epoch = time.Now().Add(-u.Now)
 	d.loop.first = func() { d.loop.resume(u.Signals, u.Notices) }

@@ -39,7 +39,7 @@ type upgradeState struct {
 	Notices []notice         `json:"notices"` // likewise
 
 	partStates
-	guardInfo
+	GuardPipe int `json:"guard_pipe,omitempty"` // written by the first 1.0.0 builds: a descriptor to close
 }
 
 // partStates holds what the save methods of the parts of a superdaemon write.
@@ -53,12 +53,6 @@ type partStates struct {
 	Log           logState         `json:"log"`
 	Receivers     []receiverState  `json:"receivers"`
 	Adopted       []adoptedState   `json:"adopted"`
-}
-
-// guardInfo describes the guard of the upgrade.
-type guardInfo struct {
-	Guarded   bool `json:"guarded"`    // the candidate has to become the guard
-	GuardPipe int  `json:"guard_pipe"` // descriptor, 0 for none
 }
 
 // logState is the part of the log that crosses an upgrade.
@@ -131,11 +125,8 @@ func readUpgradeState(variable string) (*upgradeState, error) {
 	if err != nil || fd <= stderr {
 		return nil, fmt.Errorf("upgrade: %s=%q is not a descriptor", variable, value)
 	}
-	s, err := readStateFile(fd)
-	if s == nil || !s.Guarded {
-		unix.Close(fd)
-	}
-	return s, err
+	defer unix.Close(fd)
+	return readStateFile(fd)
 }
 
 // readStateFile reads the state from a file.
@@ -297,10 +288,7 @@ func AnswerUpgradeCheck(w io.Writer, config func(argv []string) (Config, error))
 		return fmt.Errorf("upgrade: the options mean something else now: %q", s.Args)
 	}
 	_, err = fmt.Fprintf(w, "%s%d\n", answerPrefix, upgradeStateVersion)
-	if err != nil || !s.Guarded {
-		return err
-	}
-	return guard(c, w)
+	return err
 }
 
 // compatible reports whether c equals the Config of the previous superdaemon, and the state has the

@@ -67,7 +67,7 @@ func example() *upgradeState {
 			Receivers:     []receiverState{{Worker: 105, Descriptor: 17, Address: "@start_server/100/5/SECRET"}},
 			Adopted:       []adoptedState{{Worker: 104, Descriptor: 18}},
 		},
-		guardInfo: guardInfo{Guarded: true, GuardPipe: 19},
+		GuardPipe: 19,
 	}
 }
 
@@ -358,7 +358,6 @@ func TestAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := example()
-			s.Guarded = false // there is no upgrade to guard
 			if test.spoil != nil {
 				test.spoil(s)
 			}

@@ -243,14 +243,14 @@ func TestUpgradeAmidHUPsAndDeaths(t *testing.T) {
 
 // TestUpgradeAmidStops sends a signal to stop at a random moment of an upgrade: it is acted on, or
 // lost in the exec window. TERM and QUIT can also end the superdaemon, while the Go runtime of the
-// upgraded one starts: then the guard stops the workers.
+// upgraded one starts: then --stop stops the workers.
 func TestUpgradeAmidStops(t *testing.T) {
 	bin := buildAll(t)
 	last := 10 * time.Millisecond
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT} {
 		stopped, lost, ended := 0, 0, 0
 		for range max(*upgrades/10, 1) {
-			s := startService(t, bin)
+			s := startService(t, bin, "--pid-file=pid")
 			began := time.Now()
 			s.signal(syscall.SIGUSR2)
 			moment(last)
@@ -266,7 +266,7 @@ func TestUpgradeAmidStops(t *testing.T) {
 				stopped++
 			default:
 				ended++
-				s.waitStopped()
+				s.stopLeft()
 			}
 			if !state.Success() && sig == syscall.SIGINT {
 				t.Fatalf("%v ended start_server with %v:\n%s", sig, state, s.tail())
@@ -276,25 +276,22 @@ func TestUpgradeAmidStops(t *testing.T) {
 			}
 			s.cleanUp()
 		}
-		t.Logf("%v: stopped %d times, lost %d times, ended by the signal, and its workers stopped by the guard, %d times", sig, stopped, lost, ended)
+		t.Logf("%v: stopped %d times, lost %d times, ended by the signal, and its workers stopped by --stop, %d times", sig, stopped, lost, ended)
 	}
 }
 
-// waitStopped waits until the guard of an upgrade has stopped the workers and removed the status
-// file.
-func (s *service) waitStopped() {
+// stopLeft stops the workers of a superdaemon that has ended in an upgrade.
+func (s *service) stopLeft() {
 	s.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
-		if _, err := os.Stat(filepath.Join(s.dir, "status")); os.IsNotExist(err) {
-			break
-		}
-		if time.Now().After(deadline) {
-			s.count("")
-			s.t.Fatalf("workers %v are left:\n%s", s.workers(), s.tail())
-		}
+	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
+	defer cancel()
+	control := starter.Control{PIDFile: filepath.Join(s.dir, "pid"), StatusFile: filepath.Join(s.dir, "status")}
+	if err := control.Stop(ctx, io.Discard); err != nil {
+		s.count("")
+		s.t.Fatalf("%v, workers %v are left:\n%s", err, s.workers(), s.tail())
 	}
-	if _, err := os.Lstat(filepath.Join(s.dir, "app.sock")); err == nil {
-		s.t.Error("the socket file is left")
+	if workers := s.workers(); len(workers) > 0 {
+		s.t.Fatalf("workers %v are left", workers)
 	}
 }
 

@@ -80,16 +80,14 @@ func (p *Process) released() (bool, error) {
 
 // Gone reports, without waiting, whether the superdaemon has released the lock or ended, or another
 // pid file has taken the place of this one. A deleted pid file alone does not mean that the
-// superdaemon is gone, nor does a lock that another process has taken mean that it is running. One
-// that ended in the middle of an upgrade is gone when the lock is free: another process stops its
-// workers meanwhile.
+// superdaemon is gone, nor does a lock that another process has taken mean that it is running.
 func (p *Process) Gone() (bool, error) {
 	free, err := p.released()
 	if err != nil {
 		return false, fmt.Errorf("lock pid file %q: %w", p.file.path, err)
 	}
 	ended := errors.Is(unix.Kill(p.PID, 0), unix.ESRCH)
-	return free || p.replaced() || ended && !p.file.upgrading(), nil
+	return free || p.replaced() || ended, nil
 }
 
 func (p *Process) replaced() bool {

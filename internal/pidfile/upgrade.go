@@ -36,8 +36,7 @@ func (f *File) modified() (unix.Timespec, error) {
 	return st.Mtim, nil
 }
 
-// upgrading reports whether the superdaemon is in the middle of an upgrade, or has ended there and
-// another process is stopping its workers.
+// upgrading reports whether the superdaemon is in the middle of an upgrade, or has ended there.
 func (f *File) upgrading() bool {
 	t, err := f.modified()
 	return err == nil && t == unix.Timespec{}
