@@ -13,7 +13,6 @@ import (
 	"github.com/start-server/start-server/internal/account"
 	"github.com/start-server/start-server/internal/background"
 	"github.com/start-server/start-server/internal/envdir"
-	"github.com/start-server/start-server/internal/process"
 )
 
 // These variables set options. The superdaemon reads them from the envdir as well (Server::Starter
@@ -30,6 +29,9 @@ const (
 	delayWithAutoRestart       = 5 * time.Second
 )
 
+// errNotAnswering means that a file system hangs.
+var errNotAnswering = errors.New("its file system does not answer")
+
 // readEnvDirTime limits the time for reading the envdir.
 const readEnvDirTime = 500 * time.Millisecond
 
@@ -45,7 +47,6 @@ var managerEnv = []string{
 type environment struct {
 	base     map[string]string // those of the superdaemon, and its options
 	dir      string            // the envdir, "" for none
-	files    process.FileCheck // of dir
 	reader   *background.Runner
 	settings settings // as last read
 	warned   string   // the last warning about them
@@ -89,7 +90,7 @@ func (e *environment) forWorker(user *account.User, again bool) (vars, overrides
 		setLogin(base, *user)
 	}
 	vars, err = e.read(base)
-	if errors.Is(err, process.ErrNotAnswering) { // other errors were reported when the settings were read
+	if errors.Is(err, errNotAnswering) { // other errors were reported when the settings were read
 		return nil, nil, err
 	}
 	overrides = map[string]string{}
@@ -149,13 +150,10 @@ func (e *environment) read(base map[string]string) (map[string]string, error) {
 	if e.dir == "" {
 		return base, nil
 	}
-	if err := e.files.Dir(e.dir); err != nil {
-		return base, fmt.Errorf("read envdir %w", err)
-	}
 	var files map[string]string
 	var errs []error
-	if !e.reader.Run(func() { files, errs = envdir.Read(e.dir) }, readEnvDirTime) { // it hangs after all
-		return base, fmt.Errorf("read envdir %s: %w", e.dir, process.ErrNotAnswering)
+	if !e.reader.Run(func() { files, errs = envdir.Read(e.dir) }, readEnvDirTime) {
+		return base, fmt.Errorf("read envdir %s: %w", e.dir, errNotAnswering)
 	}
 	vars := maps.Clone(base)
 	maps.Copy(vars, files)
@@ -166,7 +164,7 @@ func (e *environment) read(base map[string]string) (map[string]string, error) {
 // error, and uses the number at its beginning or, if there is none, the default.
 func (e *environment) readSettings() (settings, error) {
 	vars, err := e.read(e.base)
-	if errors.Is(err, process.ErrNotAnswering) {
+	if errors.Is(err, errNotAnswering) {
 		return e.settings, err
 	}
 	on := isTrue(vars[autoRestartVariable])

@@ -28,6 +28,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/background"
 	"github.com/start-server/start-server/internal/pidfile"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/signals"
@@ -42,8 +43,8 @@ const candidateState = 3
 
 // upgrader handles USR2.
 type upgrader struct {
-	executable string // the file that replaces this process
-	files      process.FileCheck
+	executable string               // the file that replaces this process
+	reader     *background.Runner   // of the file's description; nil before the first upgrade
 	probe      *probe               // nil unless a candidate is being checked
 	save       func() *upgradeState // returns the present state
 	exec       func(*probe) error   // becomes the executable; returns only if that fails
@@ -168,7 +169,7 @@ func (u *upgrader) runPending() time.Duration {
 	u.probe = nil
 	defer p.close()
 	switch file, err := u.stat(); {
-	case errors.Is(err, process.ErrNotAnswering):
+	case errors.Is(err, errNotAnswering):
 		u.log(msgNotUpgraded(err))
 	case err == nil && !sameFile(file, p.file): // it has changed since: check the new one
 		u.check()
@@ -181,11 +182,14 @@ func (u *upgrader) runPending() time.Duration {
 }
 
 // stat returns a description of the executable, or an error if its file system hangs.
-func (u *upgrader) stat() (os.FileInfo, error) {
-	if err := u.files.Program(process.Spec{Args: []string{u.executable}}); err != nil {
-		return nil, err
+func (u *upgrader) stat() (file os.FileInfo, err error) {
+	if u.reader == nil {
+		u.reader = background.New(func() {})
 	}
-	return os.Stat(u.executable)
+	if !u.reader.Run(func() { file, err = os.Stat(u.executable) }, patience) {
+		return nil, fmt.Errorf("%s: %w", u.executable, errNotAnswering)
+	}
+	return file, err
 }
 
 // cancel ends an upgrade under way.

@@ -23,7 +23,6 @@ type workers struct {
 	config      Config
 	environment *environment
 	sockets     *sockets
-	files       process.FileCheck
 	adopted     *adopted
 
 	receivers map[int]*sdnotify.Receiver // by the pid of the worker
@@ -62,7 +61,7 @@ func (w *workers) start(generation int, again bool) (int, error) {
 		}
 		overrides["NOTIFY_SOCKET"] = receiver.Address()
 	}
-	pid, err := w.files.Start(process.Spec{
+	pid, err := process.Start(process.Spec{
 		Args:         w.config.Program,
 		LogPrefix:    w.config.LogPrefix,
 		Env:          encode(vars, overrides),

@@ -2,17 +2,20 @@ package process
 
 import "testing"
 
-func TestIsLocalFile(t *testing.T) {
+func TestIsSurelyLocal(t *testing.T) {
 	t.Parallel()
-	c := FileCheck{}
-	_, _ = interpreter("/proc/self/status"), isRegular("/no/such") // now they are in the cache
-	if ok, exists := c.isLocalFile("/proc/self/status"); ok && exists {
-		t.Error("/proc counts as local")
+	script := file(t, 0o755, "#!/bin/sh\n")
+	for _, path := range []string{"/proc/self/status", script} {
+		_ = isRegular(path) // now it is in the cache
+		if (Spec{Args: []string{path}}).isSurelyLocal() {
+			t.Errorf("%s counts as a local program", path)
+		}
 	}
-	if ok, exists := c.isLocalFile("/no/such"); !ok || exists {
-		t.Errorf("/no/such: %v, %v; want true, false", ok, exists)
+	if (Spec{Args: []string{"/bin/true"}, Dir: "/proc"}).isSurelyLocal() {
+		t.Error("the directory /proc counts as local")
 	}
-	if isLocalMount(1 << 40) {
-		t.Error("a mount that does not exist is local")
+	_ = isRegular("/no/such")
+	if local, exists := isLocalFile("/no/such"); !local || exists {
+		t.Errorf("/no/such: %v, %v; want true, false", local, exists)
 	}
 }

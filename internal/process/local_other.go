@@ -2,7 +2,5 @@
 
 package process
 
-type mountKey struct{}
-
-// isLocalFile returns true: every file counts as local, since only Linux can report that.
-func (c *FileCheck) isLocalFile(path string) (ok, exists bool) { return true, true }
+// isSurelyLocal returns true: only Linux can report whether a file may make a process wait.
+func (spec Spec) isSurelyLocal() bool { return true }

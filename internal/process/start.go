@@ -49,8 +49,12 @@ var ErrFork = errors.New("fork(2) failed")
 // all the same, as in Server::Starter 0.35: it writes the reason to its standard error and exits
 // with status 255, or with the errno if the directory was the reason. An error is an ErrFork, or
 // means that not even that child could be created.
+//
+// Forking lasts until the child has executed something, so this process starts programs on local
+// disks only. For any other file the child begins as a trampoline, and waits alone if the file
+// system hangs.
 func Start(spec Spec) (int, error) {
-	if !spec.SetListenPID {
+	if !spec.SetListenPID && spec.isSurelyLocal() {
 		pid, err := spec.forkExec(lookPath(spec.Args[0], spec.Dir, spec.Env), spec.Args)
 		if err == nil || isFork(err) {
 			return pid, forkError(err)
