@@ -2,10 +2,19 @@
 
 package socket
 
-import "golang.org/x/sys/unix"
+import (
+	"fmt"
 
-// chownSocket changes the owner of a socket file that this process has just made.
-func chownSocket(path string, uid, gid int) error { return unix.Lchown(path, uid, gid) }
+	"golang.org/x/sys/unix"
 
-// SetAccess does nothing: no socket is taken over on this system.
-func (s *Socket) SetAccess(Access) error { return nil }
+	"github.com/start-server/start-server/internal/account"
+)
+
+func (s *Socket) setAccess(access Access) error {
+	if access.Owner.UID != account.Unchanged || access.Owner.GID != account.Unchanged {
+		if err := unix.Lchown(s.Path, access.Owner.UID, access.Owner.GID); err != nil {
+			return fmt.Errorf("change owner to %s: %w", access.Owner, err)
+		}
+	}
+	return unix.Fchmodat(unix.AT_FDCWD, s.Path, access.Mode, unix.AT_SYMLINK_NOFOLLOW)
+}

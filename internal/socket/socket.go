@@ -202,8 +202,7 @@ func (s *Socket) Access() (Access, error) {
 	return Access{Mode: uint32(st.Mode) & 0o777, Owner: account.Owner{UID: int(st.Uid), GID: int(st.Gid)}}, nil
 }
 
-// OpenPath listens on a unix socket. It changes the umask of the process for a moment, in which no
-// other goroutine may create files. It removes an existing socket file, after a call of removing;
+// OpenPath listens on a unix socket. It removes an existing socket file, after a call of removing;
 // any other existing file is an error.
 func OpenPath(path string, backlog int, access Access, removing func(path string)) (*Socket, error) {
 	if err := makeRoom(path, removing); err != nil {
@@ -218,26 +217,48 @@ func OpenPath(path string, backlog int, access Access, removing func(path string
 		return nil, fmt.Errorf("listen on %q: %w", path, err)
 	}
 	s := &Socket{Key: path, FD: fd, RequestedFD: -1, Name: FDName(path), Path: path, Listening: true}
-	if err := s.publish(access.Owner, backlog); err != nil {
+	if err := s.publish(access, backlog); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("listen on %q: %w", path, err)
 	}
 	return s, nil
 }
 
-// publish starts listening on a unix socket, after the file has its owner.
-func (s *Socket) publish(owner account.Owner, backlog int) error {
+// publish sets the access to a socket file that this process has just made, and starts listening:
+// before, no client can connect. In a directory that other users can write to, another file may
+// have taken its place: that one is not changed.
+func (s *Socket) publish(access Access, backlog int) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(s.Path, &st); err != nil {
 		return err
 	}
 	s.Device, s.Inode = uint64(st.Dev), st.Ino
-	if owner != DefaultAccess.Owner {
-		if err := chownSocket(s.Path, owner.UID, owner.GID); err != nil {
-			return fmt.Errorf("change owner to %s: %w", owner, err)
+	if uint32(st.Mode)&0o777 != access.Mode || !owns(access.Owner, &st) {
+		if st.Mode&unix.S_IFMT != unix.S_IFSOCK || st.Nlink != 1 || int(st.Uid) != unix.Geteuid() {
+			return errors.New("another file has taken its place")
+		}
+		if err := s.setAccess(access); err != nil {
+			return err
 		}
 	}
 	return listen(s.FD, backlog)
+}
+
+// SetAccess changes the access to the socket file. It does not touch a file that has this access
+// already, nor another one that has taken its place.
+func (s *Socket) SetAccess(access Access) error {
+	if s.Path == "" {
+		return nil
+	}
+	if err := s.setAccess(access); err != nil {
+		return fmt.Errorf("set the access to %q: %w", s.Path, err)
+	}
+	return nil
+}
+
+// owns reports whether a file has the requested owner.
+func owns(o account.Owner, st *unix.Stat_t) bool {
+	return (o.UID == account.Unchanged || o.UID == int(st.Uid)) && (o.GID == account.Unchanged || o.GID == int(st.Gid))
 }
 
 // makeRoom removes an existing socket file. Any other existing file is an error.
@@ -256,16 +277,15 @@ func makeRoom(path string, removing func(path string)) error {
 	return nil
 }
 
-// bindPath creates the socket file, which has the mode from the beginning. The file may be called
-// @NAME, which would be an abstract address for package unix.
+// bindPath creates the socket file. The file may be called @NAME, which would be an abstract address
+// for package unix.
 func bindPath(fd int, path string, mode uint32) error {
 	name := path
 	if strings.HasPrefix(name, "@") {
 		name = "./" + name
 	}
-	umask := unix.Umask(int(0o777 &^ mode))
+	_ = unix.Fchmod(fd, mode) // on Linux the file never has a wider mode
 	err := unix.Bind(fd, &unix.SockaddrUnix{Name: name})
-	unix.Umask(umask)
 	if err == unix.EINVAL && len(name) > maxPath {
 		return fmt.Errorf("path of %d bytes is longer than a socket address allows (%d)", len(name), maxPath)
 	}

@@ -278,6 +278,38 @@ func TestAccess(t *testing.T) {
 	}
 }
 
+// TestUmask checks that the umask, which is the whole process's, stays while a socket file is made.
+func TestUmask(t *testing.T) {
+	dir := t.TempDir()
+	defer unix.Umask(unix.Umask(0o077))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 500 {
+			s, err := OpenPath(filepath.Join(dir, "sock"), 0, DefaultAccess, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			s.Close()
+		}
+	}()
+	for n := 0; ; n++ {
+		file := filepath.Join(dir, strconv.Itoa(n))
+		if err := os.WriteFile(file, nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(file); err != nil || info.Mode() != 0o600 {
+			t.Fatalf("a file that was made meanwhile: %v, %v", info.Mode(), err)
+		}
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
+}
+
 // TestAccessRefused checks that the socket file is removed if its owner cannot be changed.
 func TestAccessRefused(t *testing.T) {
 	if os.Geteuid() == 0 {
