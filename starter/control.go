@@ -52,8 +52,11 @@ func (c Control) Stop(ctx context.Context, w io.Writer) error {
 	if err := p.Wait(ctx); err != nil {
 		return fmt.Errorf("wait for the superdaemon %d to stop: %w", p.PID, err)
 	}
-	_, err = c.stopLeft(ctx, w) // if it was killed meanwhile
-	return err
+	if _, err := c.superdaemon(); errors.Is(err, pidfile.ErrNotRunning) { // it was killed meanwhile
+		_, err = c.stopLeft(ctx, w)
+		return err
+	}
+	return nil
 }
 
 // Restart sends HUP to the superdaemon and returns when one worker is left, which was started after

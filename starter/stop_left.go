@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"time"
 
@@ -19,15 +18,15 @@ import (
 const pollLeft = 10 * time.Millisecond
 
 // stopWithout stops the workers that a superdaemon left when it was killed. err is the reason that
-// there is no superdaemon to stop. It returns err if there are no such workers.
+// there is no superdaemon to stop. Only a pid file that is there and not locked says that it is
+// gone. Otherwise, or if there are no such workers, it returns err.
 func (c Control) stopWithout(ctx context.Context, w io.Writer, err error) error {
-	gone := errors.Is(err, pidfile.ErrNotRunning)
-	switch {
-	case gone && c.StatusFile == "":
+	if !errors.Is(err, pidfile.ErrNotRunning) {
+		return err
+	}
+	if c.StatusFile == "" {
 		return fmt.Errorf("%w; workers that it left keep running (\"ps -e\" lists them): "+
 			"with --status-file, --stop stops those too", err)
-	case !gone && !errors.Is(err, fs.ErrNotExist):
-		return err
 	}
 	stopped, leftErr := c.stopLeft(ctx, w)
 	if leftErr != nil || stopped == 0 {
