@@ -87,8 +87,9 @@ conformance-systemd: build
 	go test -tags systemd -count=1 -timeout 10m ./internal/conformance/systemd
 
 cross:
-	for os in darwin freebsd; do for arch in amd64 arm64; do GOOS=$$os GOARCH=$$arch go vet ./... || exit; done; done
-	GOOS=linux GOARCH=arm64 go vet ./...
+	for os in darwin freebsd openbsd netbsd; do for arch in amd64 arm64; do GOOS=$$os GOARCH=$$arch go vet ./... || exit; done; done
+	for os in illumos solaris; do GOOS=$$os GOARCH=amd64 go vet ./... || exit; done
+	for arch in arm64 386 arm; do GOOS=linux GOARCH=$$arch go vet ./... || exit; done
 	! errors=$$(GOOS=windows go build -o /dev/null ./cmd/start_server 2>&1) && \
 	  echo "$$errors" | grep -q start_server_does_not_run_on_windows
 

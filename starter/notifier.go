@@ -112,12 +112,3 @@ func (n *notifier) runPending() time.Duration {
 func (n *notifier) save(u *upgradeState) { u.Unsent = n.unsent }
 
 func (n *notifier) resume(u *upgradeState) { n.unsent = u.Unsent }
-
-// monotonic returns the time on the clock that MONOTONIC_USEC refers to.
-func monotonic() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return 0
-	}
-	return time.Duration(ts.Nano())
-}

@@ -99,7 +99,7 @@ func LimitHint(err error) string {
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.EBADF):
 		return fmt.Sprintf(" (RLIMIT_NOFILE is %s)", limitText(unix.RLIMIT_NOFILE))
 	case errors.Is(err, unix.EAGAIN):
-		return fmt.Sprintf(" (RLIMIT_NPROC is %s; TasksMax= or pids.max may be lower)", limitText(unix.RLIMIT_NPROC))
+		return fmt.Sprintf(" (RLIMIT_NPROC is %s; TasksMax= or pids.max may be lower)", limitText(limitProcesses))
 	}
 	return ""
 }
