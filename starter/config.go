@@ -17,7 +17,7 @@ import (
 	"github.com/start-server/start-server/internal/portspec"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/socket"
-	"github.com/start-server/start-server/internal/statusfile"
+	"github.com/start-server/start-server/internal/status"
 )
 
 // Config configures Run. It has a field for each option in start_server(1). The zero value is not
@@ -133,7 +133,7 @@ func (c Config) validateProgram() error {
 func (c Config) validateStatusFiles() error {
 	var errs []error
 	check := func(name, path string) {
-		if err := statusfile.Check(path); path != "" && err != nil {
+		if err := status.Check(path); path != "" && err != nil {
 			errs = append(errs, fmt.Errorf("--%s=%q: %w", name, path, err))
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/start-server/start-server/internal/pidfile"
 	"github.com/start-server/start-server/internal/process"
-	"github.com/start-server/start-server/internal/statusfile"
+	"github.com/start-server/start-server/internal/status"
 )
 
 // Control controls a running superdaemon, this one or Perl's, which is identified by the files that
@@ -71,7 +71,7 @@ func (c Control) Restart(ctx context.Context) error {
 		return err
 	}
 	defer p.Close()
-	before, err := statusfile.Read(c.StatusFile)
+	before, err := status.Read(c.StatusFile)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (r *request) setMoment() {
 
 // satisfiedBy reports whether the restart is over with these workers: one is left, which was
 // started after the request. If the time is unknown, any newer one counts, as for the original.
-func (r *request) satisfiedBy(workers []statusfile.Worker) bool {
+func (r *request) satisfiedBy(workers []status.Worker) bool {
 	if len(workers) != 1 || workers[0].Generation <= r.generation {
 		return false
 	}
@@ -127,19 +127,19 @@ func (r *request) satisfiedBy(workers []statusfile.Worker) bool {
 
 // lastRestart returns the latest restart in the JSON status. Its number is 0 if there is none, or
 // StatusJSON is "".
-func (c Control) lastRestart() (statusfile.Restart, error) {
+func (c Control) lastRestart() (status.Restart, error) {
 	if c.StatusJSON == "" {
-		return statusfile.Restart{}, nil
+		return status.Restart{}, nil
 	}
-	report, err := statusfile.ReadReport(c.StatusJSON)
+	report, err := status.ReadReport(c.StatusJSON)
 	if err != nil || report.LastRestart == nil {
-		return statusfile.Restart{}, err
+		return status.Restart{}, err
 	}
 	return *report.LastRestart, nil
 }
 
 // givenUp returns an error that contains the reason if the restart was given up, and nil otherwise.
-func (r *request) givenUp(last statusfile.Restart) error {
+func (r *request) givenUp(last status.Restart) error {
 	if last.Number <= r.number || last.Result != string(givenUp) {
 		return nil
 	}
@@ -152,7 +152,7 @@ func (c Control) await(ctx context.Context, p *pidfile.Process, requested reques
 	tick := time.NewTicker(pollStatus)
 	defer tick.Stop()
 	for {
-		workers, err := statusfile.Read(c.StatusFile)
+		workers, err := status.Read(c.StatusFile)
 		if err == nil && requested.satisfiedBy(workers) {
 			return nil
 		}
@@ -193,7 +193,7 @@ func (e noPIDFileError) Error() string {
 
 func (e noPIDFileError) Is(target error) bool { return target == fs.ErrNotExist }
 
-func newest(workers []statusfile.Worker) (generation int) {
+func newest(workers []status.Worker) (generation int) {
 	for _, w := range workers {
 		generation = max(generation, w.Generation)
 	}
@@ -201,7 +201,7 @@ func newest(workers []statusfile.Worker) (generation int) {
 }
 
 // awaits describes what the restart waits for.
-func (r *request) awaits(workers []statusfile.Worker, last statusfile.Restart) string {
+func (r *request) awaits(workers []status.Worker, last status.Restart) string {
 	if newest(workers) <= r.generation || len(workers) == 1 { // the only worker is an old one
 		next := max(newest(workers), r.generation) + 1
 		waitingFor := fmt.Sprintf("waiting for generation %d or later to start", next)

@@ -15,7 +15,7 @@ import (
 
 	"github.com/start-server/start-server/internal/pidfile"
 	"github.com/start-server/start-server/internal/process"
-	"github.com/start-server/start-server/internal/statusfile"
+	"github.com/start-server/start-server/internal/status"
 )
 
 // These tests are not parallel: the test process is the superdaemon, and receives its signals.
@@ -27,7 +27,7 @@ type fakeSuperdaemon struct {
 	file    *pidfile.File
 }
 
-func newFakeSuperdaemon(t *testing.T, workers ...statusfile.Worker) *fakeSuperdaemon {
+func newFakeSuperdaemon(t *testing.T, workers ...status.Worker) *fakeSuperdaemon {
 	t.Helper()
 	dir := t.TempDir()
 	p := &fakeSuperdaemon{t: t, control: Control{PIDFile: filepath.Join(dir, "pid"), StatusFile: filepath.Join(dir, "status")}}
@@ -40,8 +40,8 @@ func newFakeSuperdaemon(t *testing.T, workers ...statusfile.Worker) *fakeSuperda
 	return p
 }
 
-func (p *fakeSuperdaemon) workers(workers ...statusfile.Worker) {
-	if err := statusfile.Write(p.control.StatusFile, workers); err != nil {
+func (p *fakeSuperdaemon) workers(workers ...status.Worker) {
+	if err := status.Write(p.control.StatusFile, workers); err != nil {
 		p.t.Error(err)
 	}
 }
@@ -101,13 +101,13 @@ func (t *terminal) Write(p []byte) (int, error) {
 }
 
 func TestRestartControl(t *testing.T) {
-	p := newFakeSuperdaemon(t, statusfile.Worker{Generation: 3, PID: 30})
+	p := newFakeSuperdaemon(t, status.Worker{Generation: 3, PID: 30})
 	var shown terminal
 	p.control.Progress = &shown
 	p.on(syscall.SIGHUP, func() {})
 	shown.awaited, shown.next = "waiting for generation 4", func() {
-		w := statusfile.Worker{Generation: 5, PID: sleeper(t)}
-		p.workers(statusfile.Worker{Generation: 3, PID: 30}, w)
+		w := status.Worker{Generation: 5, PID: sleeper(t)}
+		p.workers(status.Worker{Generation: 3, PID: 30}, w)
 		shown.awaited, shown.next = "generation 5 has started", func() { p.workers(w) }
 	}
 	if err := p.control.Restart(context.Background()); err != nil {
@@ -141,15 +141,15 @@ func TestRestartAfterEarlierStart(t *testing.T) {
 	if _, ok := process.CurrentTick(); !ok {
 		t.Skip("the start time of a process is not known on this system")
 	}
-	p := newFakeSuperdaemon(t, statusfile.Worker{Generation: 1, PID: 10})
-	earlier := statusfile.Worker{Generation: 2, PID: sleeper(t)}
+	p := newFakeSuperdaemon(t, status.Worker{Generation: 1, PID: 10})
+	earlier := status.Worker{Generation: 2, PID: sleeper(t)}
 	var shown terminal
 	p.control.Progress = &shown
 	requested := false
 	p.on(syscall.SIGHUP, func() { p.workers(earlier) })
 	shown.awaited, shown.next = "waiting for generation 3 or later to start", func() {
 		requested = true
-		p.workers(statusfile.Worker{Generation: 3, PID: sleeper(t)})
+		p.workers(status.Worker{Generation: 3, PID: sleeper(t)})
 	}
 	if err := p.control.Restart(t.Context()); err != nil || !requested {
 		t.Errorf("Restart returned %v; the requested start has begun: %v", err, requested)
@@ -158,10 +158,10 @@ func TestRestartAfterEarlierStart(t *testing.T) {
 }
 
 func TestRestartGivenUp(t *testing.T) {
-	p := newFakeSuperdaemon(t, statusfile.Worker{Generation: 1, PID: 10})
+	p := newFakeSuperdaemon(t, status.Worker{Generation: 1, PID: 10})
 	p.control.StatusJSON = filepath.Join(t.TempDir(), "json")
 	write := func(number int, result result) {
-		r := statusfile.Report{LastRestart: &statusfile.Restart{
+		r := status.Report{LastRestart: &status.Restart{
 			Number: number, Result: string(result), Generation: 9, Attempts: 3, Reason: "exit status 4"}}
 		if err := os.WriteFile(p.control.StatusJSON, r.Encode(), 0o644); err != nil {
 			t.Error(err)
@@ -177,7 +177,7 @@ func TestRestartGivenUp(t *testing.T) {
 }
 
 func TestRestartTimeout(t *testing.T) {
-	p := newFakeSuperdaemon(t, statusfile.Worker{Generation: 1, PID: 10})
+	p := newFakeSuperdaemon(t, status.Worker{Generation: 1, PID: 10})
 	p.control.Timeout = 10 * time.Millisecond
 	p.on(syscall.SIGHUP, func() {})
 	err := p.control.Restart(context.Background())
@@ -188,7 +188,7 @@ func TestRestartTimeout(t *testing.T) {
 }
 
 func TestRestartSuperdaemonEnds(t *testing.T) {
-	p := newFakeSuperdaemon(t, statusfile.Worker{Generation: 1, PID: 10})
+	p := newFakeSuperdaemon(t, status.Worker{Generation: 1, PID: 10})
 	p.on(syscall.SIGHUP, p.end)
 	err := p.control.Restart(context.Background())
 	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("the superdaemon %d has ended before the restart was over", os.Getpid())) {

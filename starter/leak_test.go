@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/start-server/start-server/internal/sdnotify"
-	"github.com/start-server/start-server/internal/statusfile"
+	"github.com/start-server/start-server/internal/status"
 )
 
 // leakVariable names the directory of TestLeaksSuperdaemon, which is run in a process of its own,
@@ -100,19 +100,19 @@ func checkFurtherRuns(t *testing.T, c Config) {
 }
 
 // requestRestarts sends HUPs until the given number of generations has followed, one at a time.
-func requestRestarts(t *testing.T, status string, generations int) {
-	generation := awaitNewer(t, status, 0)
+func requestRestarts(t *testing.T, file string, generations int) {
+	generation := awaitNewer(t, file, 0)
 	for range generations {
 		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 			t.Error(err)
 		}
-		generation = awaitNewer(t, status, generation)
+		generation = awaitNewer(t, file, generation)
 	}
 }
 
-func awaitNewer(t *testing.T, status string, than int) (generation int) {
+func awaitNewer(t *testing.T, file string, than int) (generation int) {
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		if workers, _ := statusfile.Read(status); len(workers) == 1 && workers[0].Generation > than {
+		if workers, _ := status.Read(file); len(workers) == 1 && workers[0].Generation > than {
 			return workers[0].Generation
 		}
 	}

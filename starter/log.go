@@ -24,9 +24,8 @@ const (
 	logEndTime   = 3 * time.Second // to write the last lines, and for the log command to end
 )
 
-// patience is how long a step of the loop waits for a file system. If that takes longer, the work
-// continues in the background.
-const patience = 250 * time.Millisecond
+// patience is how long a step of the loop waits for a file system.
+const patience = background.Patience
 
 // log writes the lines of the superdaemon to standard error, which the workers use as well. With a
 // log file or a log command, standard output and error become that. Any write may block on a

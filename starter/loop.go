@@ -18,7 +18,9 @@ type runtime interface {
 	reap() (pid, status int, ok bool)
 	// stepDone is called at the end of every step.
 	stepDone()
-	pending
+	// runPending does what the parts have to do later, without an event of the loop, and returns the
+	// time until it has to be called again, 0 for none.
+	runPending() time.Duration
 }
 
 // loop passes events to the supervisor. Its goroutine owns the supervisor and every other part of

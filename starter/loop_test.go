@@ -13,7 +13,7 @@ import (
 
 	"github.com/start-server/start-server/internal/sdnotify"
 	"github.com/start-server/start-server/internal/signals"
-	"github.com/start-server/start-server/internal/statusfile"
+	"github.com/start-server/start-server/internal/status"
 )
 
 // fakeRuntime is a runtime with fake processes, in the virtual time of synctest. It records log
@@ -111,16 +111,16 @@ func (p *fakeRuntime) logLine(line string) {
 	p.lines = append(p.lines, fmt.Sprintf("%g %s", time.Since(p.began).Truncate(time.Millisecond).Seconds(), line))
 }
 
-func (p *fakeRuntime) currentSettings() settings       { return p.current }
-func (p *fakeRuntime) emit(e Event)                    { p.events = append(p.events, e) }
-func (p *fakeRuntime) stepDone()                       {}
-func (p *fakeRuntime) runPending() time.Duration       { return 0 }
-func (p *fakeRuntime) executed(pid int) bool           { return time.Since(p.began) >= p.executes[pid] }
-func (p *fakeRuntime) forget(int)                      {}
-func (p *fakeRuntime) writeStatus([]statusfile.Worker) {}
-func (p *fakeRuntime) reopenLog()                      {}
-func (p *fakeRuntime) notify(string)                   {}
-func (p *fakeRuntime) startUpgrade()                   {}
+func (p *fakeRuntime) currentSettings() settings   { return p.current }
+func (p *fakeRuntime) emit(e Event)                { p.events = append(p.events, e) }
+func (p *fakeRuntime) stepDone()                   {}
+func (p *fakeRuntime) runPending() time.Duration   { return 0 }
+func (p *fakeRuntime) executed(pid int) bool       { return time.Since(p.began) >= p.executes[pid] }
+func (p *fakeRuntime) forget(int)                  {}
+func (p *fakeRuntime) writeStatus([]status.Worker) {}
+func (p *fakeRuntime) reopenLog()                  {}
+func (p *fakeRuntime) notify(string)               {}
+func (p *fakeRuntime) startUpgrade()               {}
 
 // TestAdoptedExits checks adopted workers that have ended before the loop begins.
 func TestAdoptedExits(t *testing.T) {

@@ -146,11 +146,11 @@ func (d *superdaemon) adopt() {
 		old = append(old, &worker{PID: w.PID, Generation: max(w.Generation, 1), StopSent: w.StopSent})
 		d.logLine(msgAdopted(w.PID, w.Generation))
 	}
-	if left := d.status.plain.others(old); len(left) > 0 {
+	if left := d.status.plain.Others(pids(old)); len(left) > 0 {
 		d.logLine(msgLeft(left))
 	}
 	if len(old) == 0 {
-		d.status.plain.removeStale()
+		d.status.plain.RemoveStale()
 		return
 	}
 	d.loop.adopt(old)

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/start-server/start-server/internal/statusfile"
+	"github.com/start-server/start-server/internal/status"
 )
 
 // enoughSchedules is a number of schedules that is enough to have every event in every phase.
@@ -197,7 +197,7 @@ type world struct {
 	dead     []int        // not reaped yet
 	adopted  map[int]bool // left by a superdaemon that was killed
 	pids     int
-	status   []statusfile.Worker
+	status   []status.Worker
 	rules    rules
 	stopping bool
 	stopBy   time.Duration // when all workers are signalled, once stopping
@@ -288,7 +288,7 @@ func (w *world) adopt() {
 	var left []*worker
 	for _, pid := range slices.Sorted(maps.Keys(w.children)) {
 		c := w.children[pid]
-		named := slices.ContainsFunc(w.status, func(s statusfile.Worker) bool { return s.PID == pid })
+		named := slices.ContainsFunc(w.status, func(s status.Worker) bool { return s.PID == pid })
 		holds := c.signalled == 0 && !c.finalStop || w.random.IntN(2) == 0
 		if !named && !holds {
 			delete(w.children, pid) // it cannot be found
@@ -532,7 +532,7 @@ func (w *world) stopOne(pid int, c *child) {
 	if c.signalled > 1 {
 		w.fail("%d is signalled to stop twice", pid)
 	}
-	newer := slices.ContainsFunc(w.status, func(s statusfile.Worker) bool {
+	newer := slices.ContainsFunc(w.status, func(s status.Worker) bool {
 		return s.Generation > c.generation
 	})
 	if c.started && !newer && !w.rules.stopFirst {
@@ -550,7 +550,7 @@ func (w *world) executed(int) bool { return w.random.IntN(8) > 0 }
 
 func (w *world) forget(int) {}
 
-func (w *world) writeStatus(workers []statusfile.Worker) {
+func (w *world) writeStatus(workers []status.Worker) {
 	w.status = workers
 	for _, s := range workers {
 		if c := w.children[s.PID]; c != nil {

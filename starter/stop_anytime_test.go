@@ -159,15 +159,9 @@ func TestClock(t *testing.T) {
 	n := newNotifier(func(string) {})
 	n.watchdog = time.Second
 	n.runPending()
-	s := newStatus("/no/such/file", func() {}, func(string) {})
-	s.write([]byte("1:1\n"))
-	if wait := s.runPending(); wait <= 0 || wait > retryStatus {
-		t.Errorf("runPending of the status file = %s", wait)
-	}
 	for name, kept := range map[string]time.Time{
-		"the supervisor's epoch":            newLoop(nil, nil, signals.Channels{}).epoch,
-		"the last ping of the watchdog":     n.lastPing,
-		"when to try the status file again": s.retryAt,
+		"the supervisor's epoch":        newLoop(nil, nil, signals.Channels{}).epoch,
+		"the last ping of the watchdog": n.lastPing,
 	} {
 		if !strings.Contains(kept.String(), " m=") {
 			t.Errorf("%s has no monotonic clock reading: %s", name, kept)

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/start-server/start-server/internal/statusfile"
+	"github.com/start-server/start-server/internal/status"
 )
 
 // TestStopWithoutPIDFile checks that --stop signals no worker unless a pid file that is not locked
@@ -30,7 +30,7 @@ func TestStopWithoutPIDFile(t *testing.T) {
 	defer unix.Kill(pid, unix.SIGKILL)
 	dir := t.TempDir()
 	c := Control{PIDFile: filepath.Join(dir, "pid"), StatusFile: filepath.Join(dir, "status"), SignalOnTERM: "KILL"}
-	if err := statusfile.Write(c.StatusFile, []statusfile.Worker{{Generation: 1, PID: pid}}); err != nil {
+	if err := status.Write(c.StatusFile, []status.Worker{{Generation: 1, PID: pid}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Stop(t.Context(), io.Discard); !errors.Is(err, fs.ErrNotExist) {

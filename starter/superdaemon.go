@@ -9,7 +9,7 @@ import (
 	"github.com/start-server/start-server/internal/pidfile"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/signals"
-	"github.com/start-server/start-server/internal/statusfile"
+	"github.com/start-server/start-server/internal/status"
 )
 
 // superdaemon connects the supervisor with the parts that act for it. It makes no decisions.
@@ -26,6 +26,9 @@ type superdaemon struct {
 	loop     *loop
 }
 
+// statusFiles are the status files: that of Server::Starter, and the one in JSON.
+type statusFiles struct{ plain, json *status.File }
+
 // newSuperdaemon returns a superdaemon that has opened nothing yet.
 func newSuperdaemon(c Config) *superdaemon {
 	d := &superdaemon{config: c, events: newEventQueue(c.OnEvent)}
@@ -34,8 +37,8 @@ func newSuperdaemon(c Config) *superdaemon {
 	d.sockets.kept = newFDStore(os.Getenv, d.logLine)
 	d.workers = newWorkers(c, newEnvironment(c, os.Environ(), d.logLine), d.sockets, d.loop)
 	d.status = statusFiles{
-		plain: newStatus(c.StatusFile, d.loop.wakeUp, d.logLine),
-		json:  newStatus(c.StatusJSON, d.loop.wakeUp, d.logLine),
+		plain: status.NewFile(c.StatusFile, d.loop.wakeUp, d.logLine),
+		json:  status.NewFile(c.StatusJSON, d.loop.wakeUp, d.logLine),
 	}
 	d.notifier = newNotifier(d.logLine)
 	d.upgrade = &upgrader{executable: process.Executable(), save: d.saveState, exec: d.exec, log: d.logLine}
@@ -56,19 +59,16 @@ func (d *superdaemon) blocking() int {
 	return n
 }
 
-// pending is a part that has something to do later, without an event of the loop.
-type pending interface {
-	// runPending does what is due and returns the time until it has to be called again, 0 for none.
-	runPending() time.Duration
-}
-
 func (d *superdaemon) runPending() time.Duration {
 	if d.loop.Phase >= stopping { // a stop cannot continue after an upgrade
 		d.upgrade.cancel()
 	}
 	var waits []time.Duration
-	for _, p := range []pending{d.log, d.notifier, d.workers.environment, d.upgrade, d.status.plain, d.status.json} {
-		if wait := p.runPending(); wait > 0 {
+	for _, runPending := range []func() time.Duration{
+		d.log.runPending, d.notifier.runPending, d.workers.environment.runPending, d.upgrade.runPending,
+		d.status.plain.RunPending, d.status.json.RunPending,
+	} {
+		if wait := runPending(); wait > 0 {
 			waits = append(waits, wait)
 		}
 	}
@@ -113,14 +113,14 @@ func (d *superdaemon) executed(pid int) bool { return !process.IsTrampoline(pid)
 
 func (d *superdaemon) forget(pid int) { d.workers.forget(pid) }
 
-func (d *superdaemon) writeStatus(workers []statusfile.Worker) {
-	d.status.plain.write(statusfile.Encode(workers))
+func (d *superdaemon) writeStatus(workers []status.Worker) {
+	d.status.plain.Write(status.Encode(workers))
 }
 
 // stepDone writes the JSON status if the step has changed it.
 func (d *superdaemon) stepDone() {
 	if d.config.StatusJSON != "" && d.loop.Phase != stopped {
-		d.status.json.write(d.loop.report(os.Getpid(), d.config.Version).Encode())
+		d.status.json.Write(d.loop.report(os.Getpid(), d.config.Version).Encode())
 	}
 }
 
@@ -138,8 +138,8 @@ func (d *superdaemon) emit(e Event) { d.events.add(e) }
 // its lock waits until everything else is done.
 func (d *superdaemon) close() {
 	d.sockets.close()
-	d.status.plain.close()
-	d.status.json.close()
+	d.status.plain.Close()
+	d.status.json.Close()
 	d.workers.close()
 	d.upgrade.cancel()
 	if d.log != nil {

@@ -9,7 +9,7 @@ import (
 	"unicode"
 
 	"github.com/start-server/start-server/internal/process"
-	"github.com/start-server/start-server/internal/statusfile"
+	"github.com/start-server/start-server/internal/status"
 )
 
 // phase is what the superdaemon is about to do next.
@@ -85,7 +85,7 @@ type effects interface {
 	signal(pid int, sig syscall.Signal)
 	executed(pid int) bool // reports whether a worker has executed its program
 	forget(pid int)        // a worker is gone
-	writeStatus(workers []statusfile.Worker)
+	writeStatus(workers []status.Worker)
 	reopenLog()
 	logLine(line string)
 	notify(state string) // notify the service manager, by sd_notify(3)
@@ -135,7 +135,7 @@ func newSupervisor(r rules, out effects) *supervisor {
 // beginStep begins a step of the loop with the time, by the supervisor's clock and as the time of
 // day, and the present settings.
 func (s *supervisor) beginStep(now time.Duration, wall time.Time, current settings) {
-	s.now, s.wall, s.settings = now, statusfile.Timestamp(wall), current
+	s.now, s.wall, s.settings = now, status.Timestamp(wall), current
 	if s.FirstStep.IsZero() {
 		s.FirstStep = s.wall
 	}
@@ -581,10 +581,10 @@ func (s *supervisor) workerGone(w *worker) {
 func (s *supervisor) writeStatus() { s.out.writeStatus(s.startedWorkers()) }
 
 // startedWorkers returns the workers in the status file.
-func (s *supervisor) startedWorkers() (list []statusfile.Worker) {
+func (s *supervisor) startedWorkers() (list []status.Worker) {
 	for _, w := range s.workers() {
 		if w.Started {
-			list = append(list, statusfile.Worker{Generation: w.Generation, PID: w.PID})
+			list = append(list, status.Worker{Generation: w.Generation, PID: w.PID})
 		}
 	}
 	return list

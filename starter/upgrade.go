@@ -32,7 +32,7 @@ import (
 	"github.com/start-server/start-server/internal/pidfile"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/signals"
-	"github.com/start-server/start-server/internal/statusfile"
+	"github.com/start-server/start-server/internal/status"
 )
 
 // probeTimeout limits the time of a candidate to answer.
@@ -283,7 +283,7 @@ func (d *superdaemon) saveState() *upgradeState {
 	}
 	d.sockets.save(u)
 	d.workers.save(u)
-	d.status.plain.save(u)
+	u.StatusWritten, u.StatusPending = d.status.plain.State()
 	d.notifier.save(u)
 	d.log.save(u)
 	return u
@@ -307,7 +307,7 @@ func (d *superdaemon) resume(u *upgradeState) {
 	d.upgrade.executable = u.Executable
 	d.sockets.resume(u)
 	d.workers.resume(u)
-	d.status.plain.resume(u, statusfile.Encode(d.loop.startedWorkers()))
+	d.status.plain.Resume(u.StatusWritten, u.StatusPending, status.Encode(d.loop.startedWorkers()))
 	d.notifier.resume(u)
 	d.emit(Upgraded{})
 	generation := u.State.Generation

@@ -4,6 +4,10 @@ package background
 
 import "time"
 
+// Patience is how long the owner of a Runner waits for a file system. Work that takes longer continues
+// in the background.
+const Patience = 250 * time.Millisecond
+
 // Runner runs one piece of work at a time in a goroutine of its own. Its methods may be called by
 // one goroutine only, its owner.
 type Runner struct {

@@ -19,7 +19,7 @@ import (
 
 	"github.com/start-server/start-server/internal/portspec"
 	"github.com/start-server/start-server/internal/socket"
-	"github.com/start-server/start-server/internal/statusfile"
+	"github.com/start-server/start-server/internal/status"
 )
 
 // bind returns a listening socket for a worker to inherit, and its address. The caller has to close
@@ -221,12 +221,12 @@ func TestStatusFile(t *testing.T) {
 	for _, cmd := range []*exec.Cmd{titled, draining, other} {
 		waitExecuted(t, cmd.Process.Pid)
 	}
-	status := filepath.Join(t.TempDir(), "status")
-	if err := statusfile.Write(status, []statusfile.Worker{{Generation: 3, PID: other.Process.Pid},
+	left := filepath.Join(t.TempDir(), "status")
+	if err := status.Write(left, []status.Worker{{Generation: 3, PID: other.Process.Pid},
 		{Generation: 4, PID: draining.Process.Pid}, {Generation: 5, PID: titled.Process.Pid}}); err != nil {
 		t.Fatal(err)
 	}
-	f := NewFinder(status)
+	f := NewFinder(left)
 	got, err := f.Take(a)
 	if err != nil {
 		t.Fatal(err)
@@ -257,7 +257,7 @@ func TestReusedPID(t *testing.T) {
 	t.Parallel()
 	p := hold(t, nil, nil, "sleep", "1000").Process.Pid
 	file := filepath.Join(t.TempDir(), "status")
-	if err := statusfile.Write(file, []statusfile.Worker{{Generation: 1, PID: p}}); err != nil {
+	if err := status.Write(file, []status.Worker{{Generation: 1, PID: p}}); err != nil {
 		t.Fatal(err)
 	}
 	hourAgo := time.Now().Add(-time.Hour)

@@ -35,7 +35,7 @@ type Finder struct {
 	// Pause waits while Take waits for other processes. An error ends Take, which returns it.
 	Pause func(time.Duration) error
 
-	status  status
+	status  leftStatus
 	workers map[int]Worker
 	all     snapshot // for Adopt, nil until it is needed
 }

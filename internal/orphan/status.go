@@ -6,23 +6,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/start-server/start-server/internal/statusfile"
+	"github.com/start-server/start-server/internal/status"
 )
 
-// status is the content of a status file that a superdaemon has left.
-type status struct {
+// leftStatus is the content of a status file that a superdaemon has left.
+type leftStatus struct {
 	generations map[int]int // by pid
 	written     time.Time
 }
 
-// readStatus reads the status file. It returns an empty status if the file cannot be trusted.
-func readStatus(file string) status {
-	s := status{generations: map[int]int{}}
+// readStatus reads the status file. It returns an empty leftStatus if the file cannot be trusted.
+func readStatus(file string) leftStatus {
+	s := leftStatus{generations: map[int]int{}}
 	info, err := os.Lstat(file)
 	if file == "" || err != nil || !trusted(file) {
 		return s
 	}
-	workers, err := statusfile.Read(file)
+	workers, err := status.Read(file)
 	if err != nil {
 		return s
 	}

@@ -1,4 +1,4 @@
-package statusfile
+package status
 
 import (
 	"errors"

@@ -1,6 +1,6 @@
-// Package statusfile reads and writes the status files of a superdaemon: the one of Server::Starter
-// 0.35, a line "generation:pid" for each worker that has started and lives, and the one in JSON.
-package statusfile
+// Package status is what others can read of a superdaemon: the status file of Server::Starter 0.35,
+// a line "generation:pid" for each worker that has started and lives, and a Report in JSON.
+package status
 
 import (
 	"cmp"

@@ -1,0 +1,53 @@
+package starter
+
+import (
+	"time"
+
+	"github.com/start-server/start-server/internal/status"
+)
+
+// report returns the JSON status.
+func (s *supervisor) report(pid int, version string) status.Report {
+	r := status.Report{
+		Superdaemon: status.Superdaemon{PID: pid, Version: version, Started: s.FirstStep, Phase: s.phaseWord()},
+		Workers:     []status.WorkerReport{},
+		LastRestart: s.Restart.report(),
+	}
+	for _, w := range s.workers() {
+		if !w.Dead {
+			r.Workers = append(r.Workers, w.report(w == s.Candidate))
+		}
+	}
+	return r
+}
+
+func (s *supervisor) phaseWord() string {
+	if s.StopAt > 0 {
+		return "stopping"
+	}
+	return [...]string{starting: "starting", running: "running", delaying: "delaying", stopping: "stopping", stopped: "stopping"}[s.Phase]
+}
+
+func (w *worker) report(candidate bool) status.WorkerReport {
+	state := "serving"
+	switch {
+	case w.StopSent:
+		state = "stopping"
+	case candidate:
+		state = "starting"
+	}
+	return status.WorkerReport{PID: w.PID, Generation: w.Generation, State: state, Since: w.Since, Status: w.StatusText}
+}
+
+// report returns the restart in the form of the JSON status, nil for the first start.
+func (r restart) report() *status.Restart {
+	if r.Number == 0 {
+		return nil
+	}
+	report := &status.Restart{Number: r.Number, Result: string(r.Result), Generation: r.Generation, Attempts: r.Attempts, Reason: r.Reason}
+	if r.Result != inProgress {
+		seconds := (r.EndedAt - r.BeganAt).Truncate(time.Millisecond).Seconds()
+		report.Duration = &seconds
+	}
+	return report
+}
