@@ -24,7 +24,9 @@ type Control struct {
 	// SignalOnTERM is the signal of Stop to workers that have no superdaemon any more; "" is TERM.
 	SignalOnTERM string
 
-	StatusJSON string        // for Restart, to learn why a restart was given up; "" for none
+	// StatusJSON is for Restart, to learn that a restart was given up, and why, on systems other than
+	// Linux and of a superdaemon of another user; "" for none.
+	StatusJSON string
 	Timeout    time.Duration // of Restart; 0 is none
 	Progress   io.Writer     // a terminal on which Restart shows its progress; nil for none
 }
@@ -75,14 +77,14 @@ func (c Control) Restart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	last, err := c.lastRestart()
-	if err != nil {
-		return err
-	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("send HUP to the superdaemon %d: %w", p.PID, err)
 	}
-	requested := request{generation: newest(before), number: last.Number}
+	requested := request{generation: newest(before)}
+	if requested.lastRestart, err = c.lastRestartOf(ctx, p); err != nil {
+		return err
+	}
+	requested.number = requested.lastRestart().Number
 	requested.setMoment()
 	if err := p.Signal(ctx, unix.SIGHUP); err != nil {
 		return fmt.Errorf("send HUP to the superdaemon %d: %w", p.PID, err)
@@ -92,7 +94,7 @@ func (c Control) Restart(ctx context.Context) error {
 		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
 		defer cancel()
 	}
-	progress := progress{to: c.Progress, since: time.Now()}
+	progress := &progress{to: c.Progress, since: time.Now()}
 	defer progress.end()
 	return c.await(ctx, p, requested, progress)
 }
@@ -101,9 +103,11 @@ func (c Control) Restart(ctx context.Context) error {
 // earlier one.
 type request struct {
 	generation int    // of the newest worker that had started
-	number     int    // of the latest restart in the JSON status
+	number     int    // of the latest restart then
 	tick       uint64 // when it was requested, see process.StartTick
 	ticks      bool   // tick is known
+
+	lastRestart func() status.Restart // returns the latest restart; its number is 0 if none is known
 }
 
 // setMoment records the time of the request. It returns in the next tick, so that every worker that
@@ -125,17 +129,29 @@ func (r *request) satisfiedBy(workers []status.Worker) bool {
 	return !r.ticks || !ok || started > r.tick
 }
 
-// lastRestart returns the latest restart in the JSON status. Its number is 0 if there is none, or
-// StatusJSON is "".
-func (c Control) lastRestart() (status.Restart, error) {
-	if c.StatusJSON == "" {
-		return status.Restart{}, nil
+// lastRestartOf returns a function that reads the latest restart, in StatusJSON or from the
+// superdaemon itself. If that cannot be read now (Perl's, another system), it always returns none:
+// the first restart that is read later may be an earlier one.
+func (c Control) lastRestartOf(ctx context.Context, p *pidfile.Process) (func() status.Restart, error) {
+	read := func() (status.Report, error) { return status.ReadPublished(p.PID) }
+	if c.StatusJSON != "" {
+		read = func() (status.Report, error) { return status.ReadReport(c.StatusJSON) }
 	}
-	report, err := status.ReadReport(c.StatusJSON)
-	if err != nil || report.LastRestart == nil {
-		return status.Restart{}, err
+	err := p.Undisturbed(ctx, func() error {
+		_, err := read()
+		return err
+	})
+	if err != nil && c.StatusJSON != "" {
+		return nil, err
 	}
-	return *report.LastRestart, nil
+	known := err == nil
+	return func() status.Restart {
+		// After an error: the superdaemon is being upgraded, or will write the file again.
+		if report, err := read(); known && err == nil && report.LastRestart != nil {
+			return *report.LastRestart
+		}
+		return status.Restart{}
+	}, nil
 }
 
 // givenUp returns an error that contains the reason if the restart was given up, and nil otherwise.
@@ -148,7 +164,7 @@ func (r *request) givenUp(last status.Restart) error {
 }
 
 // await waits until the request is satisfied or given up.
-func (c Control) await(ctx context.Context, p *pidfile.Process, requested request, progress progress) error {
+func (c Control) await(ctx context.Context, p *pidfile.Process, requested request, progress *progress) error {
 	tick := time.NewTicker(pollStatus)
 	defer tick.Stop()
 	for {
@@ -156,7 +172,7 @@ func (c Control) await(ctx context.Context, p *pidfile.Process, requested reques
 		if err == nil && requested.satisfiedBy(workers) {
 			return nil
 		}
-		last, _ := c.lastRestart() // after an error: the superdaemon will write the file again
+		last := requested.lastRestart()
 		if err := requested.givenUp(last); err != nil {
 			return err
 		}
@@ -219,21 +235,25 @@ func (r *request) awaits(workers []status.Worker, last status.Restart) string {
 	return fmt.Sprintf("generation %d has started, waiting for old workers to finish:%s", newest(workers), joinPIDs(old))
 }
 
-// progress is a line on a terminal that is overwritten again and again.
+// progress is a line on a terminal that is overwritten when it changes.
 type progress struct {
 	to    io.Writer
 	since time.Time
+	shown string
 }
 
-func (p progress) elapsed() time.Duration { return time.Since(p.since).Truncate(time.Second) }
+func (p *progress) elapsed() time.Duration { return time.Since(p.since).Truncate(time.Second) }
 
-func (p progress) show(waitingFor string) {
-	if p.to != nil {
-		fmt.Fprintf(p.to, "\r\033[K%s (%s secs)", waitingFor, seconds(p.elapsed()))
+// show shows the line with the time in seconds.
+func (p *progress) show(waitingFor string) {
+	line := fmt.Sprintf("%s (%s secs)", waitingFor, seconds(p.elapsed()))
+	if p.to != nil && line != p.shown {
+		fmt.Fprint(p.to, "\r\033[K"+line)
+		p.shown = line
 	}
 }
 
-func (p progress) end() {
+func (p *progress) end() {
 	if p.to != nil {
 		fmt.Fprint(p.to, "\r\033[K")
 	}

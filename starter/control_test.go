@@ -8,7 +8,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -174,6 +176,56 @@ func TestRestartGivenUp(t *testing.T) {
 		t.Error(err)
 	}
 	p.end()
+}
+
+// TestRestartGivenUpPublished is the same without StatusJSON. What is published only after the
+// request, by another version after an upgrade, may be of an earlier restart.
+func TestRestartGivenUpPublished(t *testing.T) {
+	if goruntime.GOOS != "linux" {
+		t.Skip("the status is published on Linux only")
+	}
+	var published status.Published
+	t.Cleanup(published.Close) // after the signals were received
+	var mu sync.Mutex
+	publish := func(number int) {
+		mu.Lock()
+		defer mu.Unlock()
+		published.Write(status.Report{
+			Superdaemon: status.Superdaemon{PID: os.Getpid()},
+			LastRestart: &status.Restart{Number: number, Result: string(givenUp), Generation: 9, Attempts: 3, Reason: "exit status 4"},
+		}.Encode())
+	}
+	p := newFakeSuperdaemon(t, status.Worker{Generation: 1, PID: 10})
+	p.on(syscall.SIGHUP, func() {
+		publish(6)
+		p.workers(status.Worker{Generation: 2, PID: sleeper(t)})
+	})
+	if err := p.control.Restart(t.Context()); err != nil {
+		t.Error(err)
+	}
+	p.on(syscall.SIGHUP, func() { publish(7) })
+	err := p.control.Restart(t.Context())
+	if err == nil || err.Error() != "the restart was given up after 3 failed attempts: generation 9: exit status 4" {
+		t.Error(err)
+	}
+	p.end()
+}
+
+// TestProgress checks that the line is written again only if it changes, once a second for the time.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	var to bytes.Buffer
+	p := &progress{to: &to, since: time.Now()}
+	for range 20 {
+		p.show("waiting")
+	}
+	p.show("still waiting")
+	p.since = p.since.Add(-time.Minute)
+	p.show("still waiting")
+	const want = "\r\x1b[Kwaiting (0 secs)\r\x1b[Kstill waiting (0 secs)\r\x1b[Kstill waiting (60 secs)"
+	if to.String() != want {
+		t.Errorf("written: %q, want %q", to.String(), want)
+	}
 }
 
 func TestRestartTimeout(t *testing.T) {

@@ -26,8 +26,12 @@ type superdaemon struct {
 	loop     *loop
 }
 
-// statusFiles are the status files: that of Server::Starter, and the one in JSON.
-type statusFiles struct{ plain, json *status.File }
+// statusFiles are the status files: that of Server::Starter, and the one in JSON, which is published
+// without a file as well.
+type statusFiles struct {
+	plain, json *status.File
+	published   status.Published
+}
 
 // newSuperdaemon returns a superdaemon that has opened nothing yet.
 func newSuperdaemon(c Config) *superdaemon {
@@ -117,10 +121,12 @@ func (d *superdaemon) writeStatus(workers []status.Worker) {
 	d.status.plain.Write(status.Encode(workers))
 }
 
-// stepDone writes the JSON status if the step has changed it.
+// stepDone writes and publishes the JSON status if the step has changed it.
 func (d *superdaemon) stepDone() {
-	if d.config.StatusJSON != "" && d.loop.Phase != stopped {
-		d.status.json.Write(d.loop.report(os.Getpid(), d.config.Version).Encode())
+	if d.loop.Phase != stopped {
+		text := d.loop.report(os.Getpid(), d.config.Version).Encode()
+		d.status.published.Write(text)
+		d.status.json.Write(text)
 	}
 }
 
@@ -140,6 +146,7 @@ func (d *superdaemon) close() {
 	d.sockets.close()
 	d.status.plain.Close()
 	d.status.json.Close()
+	d.status.published.Close()
 	d.workers.close()
 	d.upgrade.cancel()
 	if d.log != nil {

@@ -297,11 +297,12 @@ func (d *superdaemon) resume(u *upgradeState) {
 	if u.PIDFile >= 0 {
 		d.pidFile = pidfile.Adopt(d.config.PIDFile, u.PIDFile)
 	}
+	d.loop.state = u.State
+	d.stepDone() // before the upgrade ends: --restart and --show read the status then
 	d.markUpgrade((*pidfile.File).EndUpgrade)
 	if u.GuardPipe > 0 {
 		unix.Close(u.GuardPipe)
 	}
-	d.loop.state = u.State
 	d.loop.epoch = time.Now().Add(-u.Now)
 	d.loop.first = func() { d.loop.resume(u.Signals, u.Notices) }
 	d.upgrade.executable = u.Executable

@@ -1,6 +1,7 @@
 package pidfile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,6 +49,12 @@ var ErrEnded = errors.New("start_server ended during an upgrade")
 // Signal sends a signal to the superdaemon. If an upgrade, in which it may have been lost, was
 // under way, Signal sends it again afterwards.
 func (p *Process) Signal(ctx context.Context, sig syscall.Signal) error {
+	return p.Undisturbed(ctx, func() error { return unix.Kill(p.PID, sig) })
+}
+
+// Undisturbed calls do while no upgrade is under way. If one has begun meanwhile, it calls do again
+// afterwards. It returns the error of do.
+func (p *Process) Undisturbed(ctx context.Context, do func() error) error {
 	for {
 		if err := p.settle(ctx); err != nil {
 			return err
@@ -56,14 +63,13 @@ func (p *Process) Signal(ctx context.Context, sig syscall.Signal) error {
 		if err != nil {
 			return err
 		}
-		if err := unix.Kill(p.PID, sig); err != nil {
-			return err
+		err = do()
+		after, statErr := p.file.modified()
+		if statErr != nil || after == before && !p.file.upgrading() {
+			return cmp.Or(statErr, err)
 		}
-		if after, err := p.file.modified(); err != nil || after == before && !p.file.upgrading() {
-			return err
-		}
-		if gone, err := p.Gone(); gone || err != nil { // the signal was received
-			return err
+		if gone, goneErr := p.Gone(); gone || goneErr != nil { // it has received the signal
+			return cmp.Or(goneErr, err)
 		}
 	}
 }

@@ -1,0 +1,76 @@
+package status
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// publishedName is the name of the file in memory, and publishedLink what /proc/PID/fd shows of it.
+const (
+	publishedName = "start_server-status"
+	publishedLink = "/memfd:" + publishedName + " (deleted)"
+)
+
+// Published is a Report in JSON that others read without a file system: a descriptor of this process
+// in /proc/PID/fd, a file in memory. Reading it needs the same user (or root), as a signal does. It
+// is closed by execve(2).
+type Published struct {
+	fd     int // 0 for none
+	latest []byte
+}
+
+// Write replaces the text. Each text is in a file of its own, which takes the place of the one before
+// in one system call, so that a reader never sees a part. If there is no memory or no descriptor for
+// it, the text before stays until the next call.
+func (p *Published) Write(text []byte) {
+	if bytes.Equal(text, p.latest) {
+		return
+	}
+	fd, err := unix.MemfdCreate(publishedName, unix.MFD_CLOEXEC)
+	if err != nil {
+		return
+	}
+	if n, err := unix.Write(fd, text); err != nil || n < len(text) {
+		unix.Close(fd)
+		return
+	}
+	if p.fd == 0 {
+		p.fd, p.latest = fd, text
+		return
+	}
+	if unix.Dup3(fd, p.fd, unix.O_CLOEXEC) == nil {
+		p.latest = text
+	}
+	unix.Close(fd)
+}
+
+// Close closes the descriptor.
+func (p *Published) Close() {
+	if p.fd > 0 {
+		unix.Close(p.fd)
+	}
+	p.fd, p.latest = 0, nil
+}
+
+// ReadPublished reads the Report that a process has published. If it has published none, the error
+// is an fs.ErrNotExist.
+func ReadPublished(pid int) (Report, error) {
+	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+	links, err := os.ReadDir(dir)
+	if err != nil {
+		return Report{}, err
+	}
+	for _, link := range links {
+		if target, _ := os.Readlink(dir + link.Name()); target != publishedLink {
+			continue
+		}
+		if r, err := ReadReport(dir + link.Name()); err != nil || r.Superdaemon.PID == pid {
+			return r, err
+		}
+	}
+	return Report{}, fmt.Errorf("status of process %d: %w", pid, fs.ErrNotExist)
+}
