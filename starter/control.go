@@ -20,15 +20,16 @@ import (
 // it writes.
 type Control struct {
 	PIDFile    string
-	StatusFile string // for Restart; for Stop if it should stop the workers of a killed superdaemon
+	StatusFile string // for Restart; for Stop and Show, to find the workers of a killed superdaemon
 	// SignalOnTERM is the signal of Stop to workers that have no superdaemon any more; "" is TERM.
 	SignalOnTERM string
 
-	// StatusJSON is for Restart, to learn that a restart was given up, and why, on systems other than
-	// Linux and of a superdaemon of another user; "" for none.
+	// StatusJSON is for Restart, to learn that a restart was given up, and why, and for Show: on systems
+	// other than Linux, and of a superdaemon of another user; "" for none.
 	StatusJSON string
 	Timeout    time.Duration // of Restart; 0 is none
 	Progress   io.Writer     // a terminal on which Restart shows its progress; nil for none
+	Colour     bool          // of Show
 }
 
 // pollStatus is the time between two readings of the status file while waiting for a restart.

@@ -28,6 +28,12 @@ const (
 	cancelled  result = "cancelled" // by a stop
 )
 
+// failedAttempts are the attempts to start a worker that failed in a row.
+type failedAttempts struct {
+	Count  int    `json:"count"`
+	Reason string `json:"reason"` // why the latest of them failed
+}
+
 // beginRestart begins a restart. One that is under way becomes part of it.
 func (s *supervisor) beginRestart() {
 	s.Restarting = true
@@ -71,6 +77,7 @@ func (s *supervisor) startFailed(pid int, how string) bool {
 // returns false, and the caller makes the next attempt. It does not give up if a HUP is pending:
 // the next attempt answers that.
 func (s *supervisor) attemptFailed(how string) bool {
+	s.Failed = failedAttempts{s.Failed.Count + 1, how}
 	r := &s.Restart
 	if r.Result != inProgress {
 		return false
@@ -107,7 +114,7 @@ func (s *supervisor) giveUp() bool {
 // keepServing makes a worker that was about to be replaced the current one again.
 func (s *supervisor) keepServing(w *worker) {
 	s.Old = slices.DeleteFunc(s.Old, func(old *worker) bool { return old == w })
-	s.Current = w
+	s.Current, s.Failed = w, failedAttempts{}
 	s.StartedAt = s.now // the next automatic restart is due an interval from now
 	s.enterRunning()
 }

@@ -124,7 +124,7 @@ func (d *superdaemon) writeStatus(workers []status.Worker) {
 // stepDone writes and publishes the JSON status if the step has changed it.
 func (d *superdaemon) stepDone() {
 	if d.loop.Phase != stopped {
-		text := d.loop.report(os.Getpid(), d.config.Version).Encode()
+		text := d.report().Encode()
 		d.status.published.Write(text)
 		d.status.json.Write(text)
 	}

@@ -110,6 +110,8 @@ type state struct {
 	Deadline       time.Duration `json:"deadline"`        // when the phases starting and delaying end
 	Restart        restart       `json:"restart"`         // the latest one
 
+	Failed failedAttempts `json:"failed"` // none if the latest has not failed
+
 	FirstStep time.Time `json:"first_step"` // when the first superdaemon of this process began
 
 	StopAt     time.Duration  `json:"stop_at"`     // when to stop the workers, after a signal to stop; 0 for none
@@ -436,7 +438,7 @@ func (s *supervisor) startSucceeded() {
 	if s.Current != nil {
 		s.Old = append(s.Old, s.Current)
 	}
-	s.Current, s.Candidate = s.Candidate, nil
+	s.Current, s.Candidate, s.Failed = s.Candidate, nil, failedAttempts{}
 	s.Current.Started, s.Current.Since = true, s.wall
 	s.StartedAt = s.now
 	s.writeStatus()

@@ -298,6 +298,7 @@ func (d *superdaemon) resume(u *upgradeState) {
 		d.pidFile = pidfile.Adopt(d.config.PIDFile, u.PIDFile)
 	}
 	d.loop.state = u.State
+	d.workers.resume(u)
 	d.stepDone() // before the upgrade ends: --restart and --show read the status then
 	d.markUpgrade((*pidfile.File).EndUpgrade)
 	if u.GuardPipe > 0 {
@@ -307,7 +308,6 @@ func (d *superdaemon) resume(u *upgradeState) {
 	d.loop.first = func() { d.loop.resume(u.Signals, u.Notices) }
 	d.upgrade.executable = u.Executable
 	d.sockets.resume(u)
-	d.workers.resume(u)
 	d.status.plain.Resume(u.StatusWritten, u.StatusPending, status.Encode(d.loop.startedWorkers()))
 	d.notifier.resume(u)
 	d.emit(Upgraded{})

@@ -55,18 +55,8 @@ func execute(argv []string, stdout, stderr io.Writer) error {
 	case o.About.Version:
 		fmt.Fprintln(stdout, version)
 		return starter.AnswerUpgradeCheck(stdout, func(argv []string) (starter.Config, error) { return configOf(argv, stderr) })
-	case o.Control.Restart:
-		control, err := o.control(stderr)
-		if err != nil {
-			return err
-		}
-		return control.Restart(context.Background())
-	case o.Control.Stop:
-		control, err := o.control(stderr)
-		if err != nil {
-			return err
-		}
-		return control.Stop(context.Background(), stderr)
+	case o.Control.Restart || o.Control.Stop || o.Control.Show:
+		return o.control(context.Background(), stdout, stderr)
 	}
 	config, err := o.config(program)
 	if err != nil {

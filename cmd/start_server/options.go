@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -74,6 +75,7 @@ type readinessOptions struct {
 type controlOptions struct {
 	Restart        bool `long:"restart" description:"send HUP to a running start_server and wait until the old workers are gone; requires --pid-file and --status-file"`
 	Stop           bool `long:"stop" description:"send TERM to a running start_server and wait until it is gone; requires --pid-file"`
+	Show           bool `long:"show" no-abbrev:"yes" description:"show a running start_server and its workers, what it waits for and how the last restart ended; exit with 1 if no worker serves; requires --pid-file"`
 	RestartTimeout *int `long:"restart-timeout" no-abbrev:"yes" value-name:"SECONDS" description:"with --restart, give up after this many seconds (default: never)"`
 }
 
@@ -179,13 +181,30 @@ func (o workerOptions) apply(c *starter.Config) error {
 	return errors.Join(errs[:]...)
 }
 
-func (o options) control(stderr io.Writer) (starter.Control, error) {
+// control acts on a running start_server.
+func (o options) control(ctx context.Context, stdout, stderr io.Writer) error {
+	c, err := o.controlConfig(stdout, stderr)
+	switch {
+	case err != nil:
+		return err
+	case o.Control.Restart:
+		return c.Restart(ctx)
+	case o.Control.Stop:
+		return c.Stop(ctx, stderr)
+	}
+	return c.Show(ctx, stdout)
+}
+
+func (o options) controlConfig(stdout, stderr io.Writer) (starter.Control, error) {
 	c := starter.Control{PIDFile: o.Files.PIDFile, StatusFile: o.Files.StatusFile, StatusJSON: o.Files.StatusJSON}
 	if isTrue(string(o.Workers.SignalOnTERM)) {
 		c.SignalOnTERM = string(o.Workers.SignalOnTERM)
 	}
 	if file, ok := stderr.(*os.File); ok && isTerminal(file) {
 		c.Progress = file
+	}
+	if file, ok := stdout.(*os.File); ok && isTerminal(file) {
+		c.Colour = os.Getenv("NO_COLOR") == ""
 	}
 	var err error
 	c.Timeout, err = timeout("restart-timeout", o.Control.RestartTimeout)

@@ -5,6 +5,7 @@ package conformance
 import (
 	"fmt"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,29 @@ func TestMixedVersions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestShowOriginal shows a superdaemon of the original, which has only its files.
+func TestShowOriginal(t *testing.T) {
+	t.Parallel()
+	d := newSuperdaemon(t, original, t.TempDir())
+	d.start("--path=app.sock", "--", "worker", "--linger=leave")
+	d.waitStatus(`\A1:\d+\n\z`)
+	d.signal("HUP")
+	d.waitStatus(`\A1:\d+\n2:\d+\n\z`)
+	show := d.command(tested+"/start_server", "--show", "--pid-file=pid", "--status-file=status")
+	show.Stdout = nil
+	out, err := show.Output()
+	want := regexp.MustCompile(`(?m)\Astart_server \(pid \d+\), up \d+ s: serving$(?s:.*)^1 +\d+ +old +\d+ s\n2 +\d+ +serving +\d+ s$`)
+	if err != nil || !want.Match(out) {
+		t.Errorf("%v, %s does not match %s", err, out, want)
+	}
+	if out, err := d.command(tested+"/start_server", "--show", "--pid-file=pid").CombinedOutput(); err == nil ||
+		!strings.Contains(string(out), "with --status-file, --show lists its workers") {
+		t.Errorf("without the status file: %v, %s", err, out)
+	}
+	run(t, d.command("touch", "leave"))
+	d.stop()
 }
 
 // TestMigration replaces one superdaemon with the other, which gets the same unix path, pid file

@@ -2,8 +2,8 @@ package status
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +24,7 @@ type Published struct {
 }
 
 // Write replaces the text. Each text is in a file of its own, which takes the place of the one before
-// in one system call, so that a reader never sees a part. If there is no memory or no descriptor for
+// in one system call: one that is whole is there at any time. If there is no memory or no descriptor for
 // it, the text before stays until the next call.
 func (p *Published) Write(text []byte) {
 	if bytes.Equal(text, p.latest) {
@@ -56,8 +56,10 @@ func (p *Published) Close() {
 	p.fd, p.latest = 0, nil
 }
 
-// ReadPublished reads the Report that a process has published. If it has published none, the error
-// is an fs.ErrNotExist.
+// ErrNotPublished is returned by ReadPublished for a process that has published nothing.
+var ErrNotPublished = errors.New("it publishes none, as Perl's start_server does not")
+
+// ReadPublished reads the Report that a process has published.
 func ReadPublished(pid int) (Report, error) {
 	dir := fmt.Sprintf("/proc/%d/fd/", pid)
 	links, err := os.ReadDir(dir)
@@ -68,9 +70,25 @@ func ReadPublished(pid int) (Report, error) {
 		if target, _ := os.Readlink(dir + link.Name()); target != publishedLink {
 			continue
 		}
-		if r, err := ReadReport(dir + link.Name()); err != nil || r.Superdaemon.PID == pid {
-			return r, err
+		// After an error: it is the file that Write is writing, and the one before is there as well.
+		if r, err := readDescriptor(dir + link.Name()); err == nil && r.Superdaemon.PID == pid {
+			return r, nil
 		}
 	}
-	return Report{}, fmt.Errorf("status of process %d: %w", pid, fs.ErrNotExist)
+	return Report{}, ErrNotPublished
+}
+
+// readDescriptor reads the Report in a descriptor of a process. It may be another file by now, a
+// pipe, from which nothing must be read.
+func readDescriptor(path string) (Report, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return Report{}, err
+	}
+	defer unix.Close(fd)
+	own := fmt.Sprintf("/proc/self/fd/%d", fd)
+	if target, _ := os.Readlink(own); target != publishedLink {
+		return Report{}, ErrNotPublished
+	}
+	return ReadReport(own)
 }

@@ -3,7 +3,6 @@ package status
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 	"testing"
@@ -13,7 +12,7 @@ import (
 
 // TestPublished is not parallel: descriptors belong to the process.
 func TestPublished(t *testing.T) {
-	if _, err := ReadPublished(os.Getpid()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := ReadPublished(os.Getpid()); !errors.Is(err, ErrNotPublished) {
 		t.Errorf("nothing is published: %v", err)
 	}
 	// The file of another process, which this one has inherited, is not its own.
@@ -32,7 +31,7 @@ func TestPublished(t *testing.T) {
 		t.Errorf("a worker would inherit the descriptor: %#x, %v", flags, err)
 	}
 	own.Close()
-	if _, err := ReadPublished(os.Getpid()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := ReadPublished(os.Getpid()); !errors.Is(err, ErrNotPublished) {
 		t.Errorf("after Close: %v", err)
 	}
 }

@@ -9,9 +9,10 @@ import (
 
 // Report is the status for programs, one JSON object. Fields are only ever added.
 type Report struct {
-	Superdaemon Superdaemon    `json:"superdaemon"`
-	Workers     []WorkerReport `json:"workers"`      // the living ones, oldest first
-	LastRestart *Restart       `json:"last_restart"` // nil before the first one
+	Superdaemon    Superdaemon     `json:"superdaemon"`
+	Workers        []WorkerReport  `json:"workers"`         // the living ones, oldest first
+	FailedAttempts *FailedAttempts `json:"failed_attempts"` // nil if the latest attempt has not failed
+	LastRestart    *Restart        `json:"last_restart"`    // nil before the first one
 }
 
 // Superdaemon describes the superdaemon.
@@ -20,6 +21,17 @@ type Superdaemon struct {
 	Version string    `json:"version"`
 	Started time.Time `json:"started,omitzero"`
 	Phase   string    `json:"phase"` // starting, running, delaying or stopping
+	Options Options   `json:"options"`
+}
+
+// Options are the options of the superdaemon that explain what it waits for, in seconds; 0 if they
+// were not given.
+type Options struct {
+	Interval      float64 `json:"interval"`
+	ReadyTimeout  float64 `json:"ready_timeout,omitempty"`
+	AcceptTimeout float64 `json:"accept_timeout,omitempty"`
+	KillTimeout   float64 `json:"kill_timeout,omitempty"`
+	LogFile       string  `json:"log_file,omitempty"`
 }
 
 // WorkerReport describes a worker.
@@ -29,6 +41,15 @@ type WorkerReport struct {
 	State      string    `json:"state"`          // starting, serving or stopping
 	Since      time.Time `json:"since,omitzero"` // when it entered that state
 	Status     string    `json:"status"`
+	Adopted    bool      `json:"adopted,omitempty"` // it was left by a superdaemon that was killed
+	Number     int       `json:"number,omitempty"`  // among the workers of its generation, if there are several
+	Missing    []string  `json:"missing,omitempty"` // sockets on which it does not accept connections yet
+}
+
+// FailedAttempts are the attempts to start a worker that failed in a row.
+type FailedAttempts struct {
+	Count  int    `json:"count"`
+	Reason string `json:"reason"` // why the latest of them failed
 }
 
 // Restart describes a restart that was requested.
@@ -39,6 +60,8 @@ type Restart struct {
 	Attempts   int      `json:"attempts"`
 	Reason     string   `json:"reason"`
 	Duration   *float64 `json:"duration"` // seconds, nil while it is in progress
+
+	Ended time.Time `json:"ended,omitzero"`
 }
 
 // Timestamp returns a time in the form of a Report: whole seconds in UTC, which jq's fromdate
