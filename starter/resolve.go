@@ -87,6 +87,7 @@ func (d *superdaemon) resolvePorts(ctx context.Context) ([]portspec.Port, error)
 
 // pause waits for wait, or until the superdaemon is stopped while it binds.
 func (d *superdaemon) pause(ctx context.Context, wait time.Duration) error {
+	d.status.published.Write(d.report().Encode()) // the next one follows when everything is bound
 	_, err := await(ctx, time.After(wait), d.loop.signals.Stop, d.logLine)
 	return err
 }

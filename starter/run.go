@@ -123,7 +123,6 @@ func (d *superdaemon) open(ctx context.Context, detached bool) (err error) {
 			return err
 		}
 	}
-	d.status.published.Write(d.report().Encode()) // what follows may take long
 	ports, err := d.resolvePorts(ctx)
 	if err != nil {
 		return err

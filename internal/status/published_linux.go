@@ -57,7 +57,7 @@ func (p *Published) Close() {
 }
 
 // ErrNotPublished is returned by ReadPublished for a process that has published nothing.
-var ErrNotPublished = errors.New("it publishes none, as Perl's start_server does not")
+var ErrNotPublished = errors.New("it publishes none: it is not up yet, or Perl's")
 
 // ReadPublished reads the Report that a process has published.
 func ReadPublished(pid int) (Report, error) {
