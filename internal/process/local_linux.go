@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,23 +37,42 @@ func (spec Spec) isSurelyLocal() bool {
 // isLocalFile reports whether the kernel has the file in its cache, on a block device. exists is
 // false if the kernel knows that there is no such file.
 func isLocalFile(path string) (local, exists bool) {
-	fd, err := unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: resolveCached,
-	})
+	fd, err := openCached(path)
 	switch err {
 	case nil:
+		defer unix.Close(fd)
+		return onDisk(fd), true
 	case unix.EAGAIN:
-		return false, false
+		return isForbidden(filepath.Dir(path)), false
 	case unix.ENOSYS, unix.EPERM, unix.EINVAL: // an old kernel, or a filter of system calls
 		return true, true
-	default:
-		return true, false
+	}
+	return true, false
+}
+
+// isForbidden reports whether the path leads through a directory on a disk that this process may
+// not search: the kernel's answer to that is EAGAIN as well.
+func isForbidden(dir string) bool {
+	fd, err := openCached(dir)
+	if err == unix.EAGAIN && dir != "/" && dir != "." {
+		return isForbidden(filepath.Dir(dir))
+	}
+	if err != nil {
+		return false
 	}
 	defer unix.Close(fd)
+	return onDisk(fd) && unix.Faccessat(fd, ".", unix.X_OK, 0) == unix.EACCES
+}
+
+func openCached(path string) (fd int, err error) {
+	return unix.Openat2(unix.AT_FDCWD, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: resolveCached})
+}
+
+// onDisk reports whether an open file is on a block device, not behind a network or a process.
+func onDisk(fd int) bool {
 	var st unix.Statx_t
-	err = unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &st)
-	return err == nil && st.Dev_major != 0, true // 0: a network, a process or memory is behind it
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, 0, &st)
+	return err == nil && st.Dev_major != 0
 }
 
 func isELF(file string) bool {
