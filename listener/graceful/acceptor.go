@@ -29,6 +29,7 @@ type acceptor struct {
 	begin, end, close sync.Once
 	accepting         chan struct{}
 	failed            chan struct{}
+	wrap              func(net.Conn) net.Conn // or nil
 }
 
 func newAcceptor(l net.Listener) *acceptor {
@@ -40,6 +41,9 @@ func (a *acceptor) Accept() (net.Conn, error) {
 	conn, err := a.Listener.Accept()
 	if errors.Is(err, net.ErrClosed) {
 		a.ended()
+	}
+	if err == nil && a.wrap != nil {
+		conn = a.wrap(conn)
 	}
 	return conn, err
 }

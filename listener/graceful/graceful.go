@@ -51,8 +51,9 @@
 // net/http ends an HTTP/2 connection with a single GOAWAY and drops the requests that cross it; a
 // client that may not send a request twice, like a proxy with a POST, reports an error then. This
 // package sends the GOAWAY that RFC 9113, 6.8, asks for before that one, and takes what is on its
-// way. It needs a net/http that serves HTTP/2 as Go 1.24 to 1.26 do; with another one the single
-// GOAWAY remains, sent on the first answer of each connection after the drain began.
+// way. It is tested with Go 1.25 to 1.27. With another net/http, or since Go 1.27 with further
+// protocols in TLSNextProto of a server for HTTPS, the single GOAWAY may remain, sent on the first
+// answer of each connection after the drain began.
 //
 // HTTP/3 is not for several generations: each packet goes to any one of the processes that share
 // the UDP socket.

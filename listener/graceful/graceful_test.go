@@ -27,6 +27,9 @@ type site struct {
 	ended   chan error    // what Run returned
 }
 
+// testLimit is how long a test waits for a server to end.
+const testLimit = 30 * time.Second
+
 type watchedListener struct {
 	net.Listener
 	once   *sync.Once
@@ -89,8 +92,13 @@ func (s *site) term() {
 
 func (s *site) wantEnd() {
 	s.t.Helper()
-	if err := <-s.ended; err != nil {
-		s.t.Error(err)
+	select {
+	case err := <-s.ended:
+		if err != nil {
+			s.t.Error(err)
+		}
+	case <-time.After(testLimit):
+		s.t.Fatalf("does not end: waits for %s", s.group.pending())
 	}
 }
 

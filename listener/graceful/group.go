@@ -97,7 +97,7 @@ func (g *Group) AddListener(l net.Listener, serve func(net.Listener) error, stop
 // AddHTTP adds a server for HTTP. Without listeners it serves on srv.Addr (":http" if empty), taken
 // from start_server as [listener.Listen] does.
 func (g *Group) AddHTTP(srv *http.Server, listeners ...net.Listener) {
-	g.addHTTP(srv, ":http", listeners, srv.Serve)
+	g.addHTTP(srv, ":http", listeners, false)
 }
 
 // AddHTTPS adds a server for HTTPS, HTTP/2 included, like [Group.AddHTTP], with ":https" for an
@@ -107,10 +107,10 @@ func (g *Group) AddHTTPS(srv *http.Server, certFile, keyFile string, listeners .
 	if err := loadCertificate(srv, certFile, keyFile); err != nil {
 		g.fail(err)
 	}
-	g.addHTTP(srv, ":https", listeners, func(l net.Listener) error { return srv.ServeTLS(l, "", "") })
+	g.addHTTP(srv, ":https", listeners, true)
 }
 
-func (g *Group) addHTTP(srv *http.Server, defaultAddr string, listeners []net.Listener, accept func(net.Listener) error) {
+func (g *Group) addHTTP(srv *http.Server, defaultAddr string, listeners []net.Listener, secure bool) {
 	if len(listeners) == 0 {
 		addr := srv.Addr
 		if addr == "" {
@@ -123,7 +123,7 @@ func (g *Group) addHTTP(srv *http.Server, defaultAddr string, listeners []net.Li
 		}
 		listeners = []net.Listener{l}
 	}
-	g.add(listeners[0].Addr().String(), newHTTPServer(g, srv, listeners, accept))
+	g.add(listeners[0].Addr().String(), newHTTPServer(g, srv, listeners, secure))
 }
 
 func (g *Group) add(name string, s server) {

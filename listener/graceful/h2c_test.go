@@ -2,8 +2,8 @@ package graceful
 
 import (
 	"context"
-	"crypto/tls"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -31,9 +31,42 @@ func (h h2cHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic("package h2c would hide the type of the connection")
 	}
 	outer := r.Context().Value(http.ServerContextKey).(*http.Server)
-	inner := &http.Server{Handler: h.Handler, ConnState: outer.ConnState}
-	inner.Serve(closedListener{})
-	inner.TLSNextProto[protoUnencrypted](inner, tls.Client(unencrypted{conn: conn}, nil), h.Handler)
+	closed := make(chan struct{})
+	inner := &http.Server{Handler: h.Handler, Protocols: new(http.Protocols)}
+	inner.Protocols.SetUnencryptedHTTP2(true)
+	inner.ConnState = func(conn net.Conn, state http.ConnState) {
+		if state != http.StateNew { // which package h2c does not report
+			outer.ConnState(conn, state)
+		}
+		if state == http.StateClosed {
+			close(closed)
+		}
+	}
+	again := &prefacedConn{conn.(*h2cConn), io.MultiReader(strings.NewReader(preface), conn)}
+	inner.Serve(&oneConn{conn: again})
+	<-closed
+}
+
+// prefacedConn gives the preface again, which the handler has read.
+type prefacedConn struct {
+	*h2cConn
+	reader io.Reader
+}
+
+func (c *prefacedConn) Read(p []byte) (int, error) { return c.reader.Read(p) }
+
+// oneConn accepts a connection, once.
+type oneConn struct {
+	closedListener
+	conn net.Conn
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	conn := l.conn
+	if l.conn = nil; conn == nil {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
 }
 
 func h2cTransport() *http.Transport {

@@ -19,6 +19,7 @@ type httpServer struct {
 	group            *Group
 	srv              *http.Server
 	acceptors        []*acceptor
+	secure           bool
 	accept           func(net.Listener) error // srv.Serve or srv.ServeTLS
 	handler          http.Handler
 	http2            bool // HTTP/2 connections are http2Conns, and end in their own way
@@ -30,8 +31,11 @@ type httpServer struct {
 	accepting        chan struct{}
 }
 
-func newHTTPServer(g *Group, srv *http.Server, listeners []net.Listener, accept func(net.Listener) error) *httpServer {
-	s := &httpServer{group: g, srv: srv, accept: accept, handler: srv.Handler, accepting: make(chan struct{}), failed: make(chan error, 1)}
+func newHTTPServer(g *Group, srv *http.Server, listeners []net.Listener, secure bool) *httpServer {
+	s := &httpServer{group: g, srv: srv, secure: secure, accept: srv.Serve, handler: srv.Handler, accepting: make(chan struct{}), failed: make(chan error, 1)}
+	if secure {
+		s.accept = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+	}
 	for _, l := range listeners {
 		s.acceptors = append(s.acceptors, newAcceptor(l))
 	}
@@ -48,7 +52,7 @@ func newHTTPServer(g *Group, srv *http.Server, listeners []net.Listener, accept 
 func (s *httpServer) hook() {
 	s.srv.Handler = s
 	for proto, serve := range s.srv.TLSNextProto {
-		if s.http2 && (proto == protoHTTP2 || proto == protoUnencrypted) {
+		if s.http2 && (proto == protoHTTP2 || proto == "unencrypted_http2") {
 			continue // it reports the state
 		}
 		s.srv.TLSNextProto[proto] = func(srv *http.Server, conn *tls.Conn, h http.Handler) {
@@ -58,9 +62,7 @@ func (s *httpServer) hook() {
 	}
 	connState := s.srv.ConnState
 	s.srv.ConnState = func(conn net.Conn, state http.ConnState) {
-		if c, ok := conn.(interface{ original() net.Conn }); ok {
-			conn = c.original()
-		}
+		conn = unwrap(conn)
 		s.connections.observe(conn, state)
 		if connState != nil {
 			connState(conn, state)
@@ -68,6 +70,7 @@ func (s *httpServer) hook() {
 	}
 	connContext := s.srv.ConnContext
 	s.srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		conn = unwrap(conn)
 		if connContext != nil {
 			ctx = connContext(ctx, conn)
 		}

@@ -59,5 +59,6 @@ func field[T any](srv *http.Server, name string) *T {
 // for itself: it sends GOAWAY, which comes last.
 func closesHTTP2(f func()) bool {
 	name := runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name()
-	return strings.Contains(name, "http2") && strings.Contains(name, "startGracefulShutdown")
+	return strings.Contains(name, "http2") &&
+		(strings.Contains(name, "startGracefulShutdown") || strings.Contains(name, "GracefulShutdown-fm")) // since Go 1.27
 }

@@ -27,7 +27,7 @@ func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h2c, upgrade := asksForHTTP2(r)
 	switch body := r.ContentLength != 0 && r.Header.Get("Upgrade") == "" && !h2c; {
 	case !ok:
-		if s.group.closing.Load() && !s.http2 {
+		if s.group.closing.Load() && s.isLast(r.Context()) {
 			w.Header().Set("Connection", "close") // over HTTP/2 net/http makes a GOAWAY of it
 		}
 		s.handler.ServeHTTP(w, r)
@@ -41,6 +41,19 @@ func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.handler.ServeHTTP(last, r)
 		last.announce() // for a handler that has written nothing
 	}
+}
+
+// isLast reports whether the answer to a request of HTTP/2 is to be the last of its connection. If
+// the first GOAWAY is sent, it is only after a client has ignored that.
+func (s *httpServer) isLast(ctx context.Context) bool {
+	conn, _ := ctx.Value(connKey{}).(net.Conn)
+	one := s.connections.find(conn)
+	if one == nil {
+		return !s.http2
+	}
+	one.mu.Lock()
+	defer one.mu.Unlock()
+	return one.http2 == nil || one.http2.ignored(s.group.grace())
 }
 
 // http1Writer is all that handlers may expect of net/http's writer for HTTP/1, so that lastWriter
@@ -115,10 +128,11 @@ func (w *lastWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c.hijacking.Add(1) // before net/http reports it gone, so that it is counted at any time
 	defer c.hijacking.Add(-1)
 	conn, buffered, err := w.http1Writer.Hijack()
-	switch {
-	case err != nil:
+	if err != nil {
 		return conn, buffered, err
-	case w.h2c:
+	}
+	conn = unwrap(conn)
+	if w.h2c {
 		conn, buffered = c.keepHTTP2(conn, buffered, w.upgrade)
 		return conn, buffered, nil
 	}

@@ -1,0 +1,148 @@
+//go:build go1.27
+
+package graceful
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"slices"
+)
+
+// Since Go 1.27 net/http serves HTTP/2 on any connection that Accept returns: over TLS if it has
+// the methods ConnectionState and HandshakeContext, without TLS if the server's Protocols say so.
+// So the acceptor returns connections that follow the frames.
+
+const (
+	protoHTTP1 = "http/1.1"
+	protoHTTP2 = "h2"
+)
+
+// takeOverHTTP2 makes the acceptors return connections that follow the frames of HTTP/2, over TLS
+// by a listener of its own. A server with further protocols in TLSNextProto, which take nothing but
+// a tls.Conn, is left as it is.
+func (s *httpServer) takeOverHTTP2() {
+	s.prime()
+	for proto := range s.srv.TLSNextProto {
+		if s.secure && proto != protoHTTP2 {
+			return
+		}
+	}
+	s.http2 = true
+	wrap := s.follow
+	if s.secure {
+		config := s.tlsConfig()
+		wrap = func(conn net.Conn) net.Conn { return s.followTLS(tls.Server(conn, config)) }
+		s.accept = s.srv.Serve
+	}
+	for _, a := range s.acceptors {
+		a.wrap = wrap
+	}
+}
+
+// tlsConfig is that of http.Server.ServeTLS, with HTTP/2 if net/http has prepared for it.
+func (s *httpServer) tlsConfig() *tls.Config {
+	config := &tls.Config{}
+	if s.srv.TLSConfig != nil {
+		config = s.srv.TLSConfig.Clone()
+	}
+	_, http2 := s.srv.TLSNextProto[protoHTTP2]
+	http1 := true
+	if p := s.srv.Protocols; p != nil {
+		http2 = p.HTTP2()
+		http1 = p.HTTP1() || !http2
+	}
+	others := slices.DeleteFunc(slices.Clone(config.NextProtos), func(p string) bool { return p == protoHTTP2 || p == protoHTTP1 })
+	config.NextProtos = nil
+	if http2 {
+		config.NextProtos = append(config.NextProtos, protoHTTP2)
+	}
+	if http1 {
+		config.NextProtos = append(config.NextProtos, protoHTTP1)
+	}
+	config.NextProtos = append(config.NextProtos, others...)
+	return config
+}
+
+// follow follows a connection on which HTTP/2 begins with the preface.
+func (s *httpServer) follow(conn net.Conn) net.Conn {
+	c := &followedConn{http2Conn: &http2Conn{Conn: conn}, connections: &s.connections}
+	if protocols := s.srv.Protocols; protocols != nil && protocols.UnencryptedHTTP2() {
+		c.expected = preface
+	}
+	return &followedPlainConn{c}
+}
+
+func (s *httpServer) followTLS(conn *tls.Conn) net.Conn {
+	return &followedTLSConn{&followedConn{http2Conn: &http2Conn{Conn: conn}, connections: &s.connections}, conn}
+}
+
+// followedConn becomes an http2Conn when HTTP/2 begins on it.
+type followedConn struct {
+	*http2Conn
+	connections *connections
+	expected    string // what is left of the preface, empty if it is not expected
+	speaks      bool   // HTTP/2 has begun; set before its first frame is written
+}
+
+func (c *followedConn) begin() {
+	c.speaks = true
+	if one := c.connections.find(c.Conn); one != nil {
+		one.mu.Lock()
+		one.http2 = c.http2Conn
+		one.mu.Unlock()
+	}
+}
+
+func (c *followedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if k := min(n, len(c.expected)); k > 0 {
+		if string(p[:k]) != c.expected[:k] {
+			c.expected = ""
+		} else if c.expected = c.expected[k:]; c.expected == "" {
+			c.begin()
+		}
+	}
+	return n, err
+}
+
+func (c *followedConn) Write(p []byte) (int, error) {
+	if c.speaks {
+		return c.http2Conn.Write(p)
+	}
+	return c.Conn.Write(p)
+}
+
+// CloseWrite is what net/http calls before it closes a connection whose request it has not read.
+func (c *followedConn) CloseWrite() error {
+	if conn, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return conn.CloseWrite()
+	}
+	return nil
+}
+
+type followedPlainConn struct{ *followedConn }
+
+// ReadFrom lets net/http send a file with sendfile.
+func (c *followedPlainConn) ReadFrom(r io.Reader) (int64, error) {
+	if conn, ok := c.Conn.(io.ReaderFrom); ok && !c.speaks {
+		return conn.ReadFrom(r)
+	}
+	return io.Copy(struct{ io.Writer }{c}, r)
+}
+
+type followedTLSConn struct {
+	*followedConn
+	secure *tls.Conn
+}
+
+func (c *followedTLSConn) ConnectionState() tls.ConnectionState { return c.secure.ConnectionState() }
+
+func (c *followedTLSConn) HandshakeContext(ctx context.Context) error {
+	err := c.secure.HandshakeContext(ctx)
+	if err == nil && c.secure.ConnectionState().NegotiatedProtocol == protoHTTP2 {
+		c.begin()
+	}
+	return err
+}
