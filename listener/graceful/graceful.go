@@ -40,6 +40,9 @@
 // --kill-timeout sets a limit. [Group.Logf] shows what is waited for, with the address of the
 // client that has taken longest.
 //
+// Under start_server SIGQUIT is taken as SIGTERM. If its --signal-on-hup or --signal-on-term names
+// another signal, set [Group.Signals].
+//
 // A repeated SIGTERM changes nothing. A repeated SIGINT (Ctrl-C twice) ends it at once: connections
 // are closed.
 //
@@ -77,23 +80,23 @@ package graceful
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
-
-	"github.com/start-server/start-server/listener"
 )
 
-// ListenAndServe serves on every stream socket that start_server passed, or on srv.Addr (":http" if
-// empty) if the program does not run under start_server. It returns nil when it was stopped by a
+// ListenAndServe serves on the socket that start_server passed for srv.Addr or, if srv.Addr names
+// none of them, on every stream socket that no other server of the process serves by this function
+// or [ListenAndServeTLS]; an error if none is left. It listens on srv.Addr (":http" if empty) if the
+// program does not run under start_server. It returns nil when it was stopped by a
 // signal and every request was answered. It is a [Group] of one server; use that for several, or to
 // set a limit.
 func ListenAndServe(srv *http.Server) error {
-	listeners, err := listenAll()
+	listeners, release, err := claimed.listen(srv.Addr)
 	if err != nil {
 		return err
 	}
+	defer release()
 	return Serve(srv, listeners...)
 }
 
@@ -101,10 +104,11 @@ func ListenAndServe(srv *http.Server) error {
 // srv.Addr. The files are as for [http.Server.ListenAndServeTLS]: both may be empty if
 // srv.TLSConfig has the certificate.
 func ListenAndServeTLS(srv *http.Server, certFile, keyFile string) error {
-	listeners, err := listenAll()
+	listeners, release, err := claimed.listen(srv.Addr)
 	if err != nil {
 		return err
 	}
+	defer release()
 	var g Group
 	g.AddHTTPS(srv, certFile, keyFile, listeners...)
 	return g.Run(context.Background())
@@ -116,16 +120,6 @@ func Serve(srv *http.Server, listeners ...net.Listener) error {
 	var g Group
 	g.AddHTTP(srv, listeners...)
 	return g.Run(context.Background())
-}
-
-// listenAll returns no listeners if the server is to listen on its own address, which
-// [listener.Listen] refuses under start_server.
-func listenAll() ([]net.Listener, error) {
-	listeners, err := listener.ListenAll()
-	if errors.Is(err, listener.ErrNoListeningTarget) {
-		return nil, nil
-	}
-	return listeners, err
 }
 
 // loadCertificate loads it before the server reports that it is ready.

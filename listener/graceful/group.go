@@ -7,6 +7,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,11 @@ type Group struct {
 	// Logf, if not nil, is called when the group begins to drain and every 10 seconds from then on,
 	// with a line that names what is waited for. log.Printf fits.
 	Logf func(format string, args ...any)
+
+	// Signals stop the group as TERM does, besides TERM and, under start_server, QUIT: what
+	// start_server's --signal-on-hup and --signal-on-term name. With os.Interrupt among them a
+	// second one no longer closes the connections.
+	Signals []os.Signal
 
 	members  []*member
 	err      error // of the first Add that failed
@@ -172,7 +178,7 @@ func (g *Group) Run(ctx context.Context) error {
 		}
 		return g.err
 	}
-	signals := notifySignals()
+	signals := notifySignals(g.Signals)
 	defer signals.stop()
 	return g.run(ctx, signals)
 }

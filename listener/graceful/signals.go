@@ -3,6 +3,7 @@ package graceful
 import (
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/start-server/start-server/listener"
@@ -15,10 +16,17 @@ type signals struct {
 	keepTERM        bool // TERM stays without effect after stop
 }
 
-func notifySignals() *signals {
+// notifySignals takes TERM, under start_server QUIT (which public deploy scripts have as
+// --signal-on-hup; by hand it shows the stacks), and the further ones as TERM.
+func notifySignals(further []os.Signal) *signals {
 	s := &signals{term: make(chan os.Signal, 1), interrupt: make(chan os.Signal, 2)}
-	signal.Notify(s.term, syscall.SIGTERM)
-	signal.Notify(s.interrupt, os.Interrupt)
+	signal.Notify(s.term, append([]os.Signal{syscall.SIGTERM}, further...)...)
+	if listener.IsUnderStartServer() {
+		signal.Notify(s.term, quit...)
+	}
+	if !slices.Contains(further, os.Interrupt) {
+		signal.Notify(s.interrupt, os.Interrupt)
+	}
 	return s
 }
 

@@ -1,0 +1,7 @@
+//go:build !unix
+
+package graceful
+
+import "os"
+
+var quit []os.Signal // start_server does not run there
