@@ -26,11 +26,13 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 RACE = $(if $(shell command -v cc),-race)
 CHECKS = conformance,systemd
+# The Go versions under which package listener is tested: the oldest is that of go.mod.
+GOVERSIONS = go$(shell sed -n 's/^go //p' go.mod) go1.27.1
 
 # Coverage is counted of these: all but the commands, the measuring tools and the test tools.
 COVERED = $(shell go list ./starter ./listener/... ./internal/... | grep -Ev '/(bench|conformance|load|measure|swaploss|scripttest|soak)(/|$$)' | paste -sd,)
 
-.PHONY: build run test lint fuzz cover bench loss soak conformance conformance-systemd cross install uninstall dist tarball packages clean
+.PHONY: build run test test-go lint fuzz cover bench loss soak conformance conformance-systemd cross install uninstall dist tarball packages clean
 
 build:
 	$(GOBUILD) -o $(BINARY) ./cmd/start_server
@@ -43,6 +45,9 @@ run: build
 test:
 	go test $(RACE) ./...
 	cd testdata/examples && go test ./...
+
+test-go:
+	set -e; for v in $(GOVERSIONS); do GOTOOLCHAIN=$$v go test -count=1 -timeout 2m ./listener/...; done
 
 lint:
 	files=$$(gofmt -l cmd starter listener internal testdata); if [ -n "$$files" ]; then echo "gofmt would change: $$files"; exit 1; fi

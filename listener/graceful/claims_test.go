@@ -3,6 +3,8 @@
 package graceful
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -72,5 +74,20 @@ func TestSignalsAsTERM(t *testing.T) {
 			t.Errorf("%v was taken for a terminal's", sent)
 		}
 		s.stop()
+	}
+}
+
+// What a stopped server says of it is no failure, and Run runs once.
+func TestRunTwice(t *testing.T) {
+	leave := make(chan struct{})
+	var g Group
+	g.Add(func() error { <-leave; return errors.New("mux: server closed") }, func(context.Context) error { close(leave); return nil })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := g.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := g.Run(ctx); err == nil {
+		t.Error("ran twice")
 	}
 }

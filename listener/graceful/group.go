@@ -61,6 +61,7 @@ type Group struct {
 	err      error // of the first Add that failed
 	once     sync.Once
 	draining chan struct{}
+	ran      atomic.Bool
 	closing  atomic.Bool // every HTTP answer from now on is the last of its connection
 }
 
@@ -86,7 +87,8 @@ type member struct {
 // stop it, stop, which returns when nothing is left to do; both must return before Run does. The
 // context of stop ends when DrainTimeout is over. The server counts as serving from when serve is
 // called, which is at least 100 milliseconds before stop is. After stop was called, serve may return
-// any error that wraps [net.ErrClosed] or [http.ErrServerClosed]; other errors are returned by Run.
+// any error that wraps [net.ErrClosed] or [http.ErrServerClosed], or ends in "closed" or "canceled";
+// other errors are returned by Run.
 func (g *Group) Add(serve func() error, stop func(context.Context) error) {
 	g.add(fmt.Sprintf("server %d", len(g.members)+1), newFuncServer(nil, serve, stop))
 }
@@ -169,6 +171,9 @@ func (g *Group) drainingChannel() chan struct{} {
 // main is not cut short. SIGINT stops the group like TERM, except under start_server, which gets a
 // Ctrl-C too and then sends TERM. A second SIGINT closes all connections, and Run returns an error.
 func (g *Group) Run(ctx context.Context) error {
+	if g.ran.Swap(true) {
+		return errors.New("run: called twice")
+	}
 	if g.err == nil && len(g.members) == 0 {
 		g.err = errors.New("run: no servers")
 	}
@@ -195,7 +200,7 @@ func (g *Group) run(ctx context.Context, signals *signals) error {
 	close(g.drainingChannel())
 	later := []error{g.drain(signals)}
 	for _, m := range g.members {
-		if err := m.failure(); m != first && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+		if err := m.failure(); m != first && err != nil && !saysStopped(err) {
 			later = append(later, err)
 		}
 	}
@@ -203,6 +208,13 @@ func (g *Group) run(ctx context.Context, signals *signals) error {
 		return errors.Join(failure, err)
 	}
 	return failure // as it is: http.ErrServerClosed is compared with ==
+}
+
+// saysStopped reports whether the error of a server that was stopped says no more than that. Those
+// of cmux, for one, wrap no error that is known.
+func saysStopped(err error) bool {
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, http.ErrServerClosed) ||
+		strings.HasSuffix(err.Error(), "closed") || strings.HasSuffix(err.Error(), "canceled")
 }
 
 // outcome is what serve of a member has returned.
