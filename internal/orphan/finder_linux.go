@@ -119,7 +119,8 @@ func (f *Finder) take(a Address) (Taken, error) {
 	return taken, nil
 }
 
-// holders returns the workers that hold the socket. It is an error if any other process holds it.
+// holders returns the workers that hold the socket. It is an error if any other process holds it,
+// or only jobs that workers have detached.
 func (f *Finder) holders(all snapshot, inode uint64, a Address) ([]Worker, error) {
 	tops := map[int]*process{}
 	hidden, closing := false, false
@@ -132,17 +133,23 @@ func (f *Finder) holders(all snapshot, inode uint64, a Address) ([]Worker, error
 		}
 	}
 	var workers []Worker
+	var detached *DetachedError
 	for _, p := range tops {
 		w, err := f.identify(all, p, a)
-		if err != nil {
+		switch {
+		case errors.As(err, &detached): // it does not keep the others from being taken over
+		case err != nil:
 			closeAll(workers)
 			return nil, err
+		default:
+			workers = append(workers, w)
 		}
-		workers = append(workers, w)
 	}
 	switch {
 	case len(workers) > 0:
 		return workers, nil
+	case detached != nil:
+		return nil, detached
 	case closing:
 		return nil, errUnsettled
 	case hidden:
@@ -165,6 +172,9 @@ func (f *Finder) identify(all snapshot, p *process, a Address) (Worker, error) {
 			return w, errUnsettled
 		}
 		return w, ErrNone
+	}
+	if p.leads && !f.names(p) {
+		return w, &DetachedError{p.pid}
 	}
 	err := f.open(p, &w)
 	return w, err

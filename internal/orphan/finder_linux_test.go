@@ -186,6 +186,41 @@ func TestNone(t *testing.T) {
 	}
 }
 
+// TestDetached checks that a job which a worker has started in a session of its own is no worker,
+// unless the status file names it.
+func TestDetached(t *testing.T) {
+	t.Parallel()
+	file, a := bind(t, "tcp4", "127.0.0.1:0")
+	defer file.Close()
+	job := exec.Command("sleep", "1000")
+	job.Env, job.ExtraFiles = append(os.Environ(), workerEnv(a, 1)...), []*os.File{file}
+	job.SysProcAttr = &unix.SysProcAttr{Setsid: true}
+	if err := job.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer job.Wait()
+	defer job.Process.Kill()
+	waitExecuted(t, job.Process.Pid)
+
+	var detached *DetachedError
+	workers, err := take(t, NewFinder(""), a)
+	if !errors.As(err, &detached) || detached.PID != job.Process.Pid || len(workers) > 0 {
+		t.Errorf("alone: %+v, %v", workers, err)
+	}
+	worker := hold(t, file, workerEnv(a, 1), "sleep", "1000")
+	workers, err = take(t, NewFinder(""), a)
+	if err != nil || len(workers) != 1 || workers[0].PID != worker.Process.Pid {
+		t.Errorf("beside a worker: %+v, %v", workers, err)
+	}
+	left := filepath.Join(t.TempDir(), "status")
+	if err := status.Write(left, []status.Worker{{Generation: 1, PID: job.Process.Pid}}); err != nil {
+		t.Fatal(err)
+	}
+	if workers, err = take(t, NewFinder(left), a); err != nil || len(workers) != 2 {
+		t.Errorf("named: %+v, %v", workers, err)
+	}
+}
+
 // TestUnixFile checks that a unix socket is found by its file, not by its name.
 func TestUnixFile(t *testing.T) {
 	t.Parallel()

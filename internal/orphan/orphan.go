@@ -4,7 +4,8 @@
 // It finds a socket by its address (/proc/net, sock_diag(7)), and the processes that hold it by
 // their descriptors (/proc/PID/fd). A worker is the topmost of these in its process tree, if a
 // start_server passed it the socket: SERVER_STARTER_PORT in its environment names the address, or
-// the status file names the process. If any other process holds the socket (a running superdaemon,
+// the status file names the process. A job that a worker has started in a session of its own is no
+// worker, unless the status file names it. If any other process holds the socket (a running superdaemon,
 // for example), it is not taken. The descriptor is copied by pidfd_getfd(2), Linux 5.6: the copy is
 // the same open file description, with the same queue.
 package orphan
@@ -57,6 +58,16 @@ var ErrNone = errors.New("no worker of a start_server that is gone holds the soc
 
 // ErrUnseen means that no process in /proc holds the socket.
 var ErrUnseen = errors.New("no process that is visible here holds it: it may be in another container or pid namespace")
+
+// A DetachedError means that only jobs hold the socket which a worker has started in a session of
+// their own (setsid(2)).
+type DetachedError struct {
+	PID int // of one of them
+}
+
+func (e *DetachedError) Error() string {
+	return fmt.Sprintf("process %d holds it: a job that a worker of start_server has started in a session of its own; stop it first", e.PID)
+}
 
 // An ownerError is the user that created a socket, neither this one nor root.
 type ownerError uint32

@@ -18,6 +18,7 @@ type process struct {
 	pid     int
 	parent  int
 	started uint64         // clock ticks after boot
+	leads   bool           // a session of its own
 	exiting bool           // a zombie, or on its way to be one
 	closing bool           // exiting, and may still hold descriptors, which /proc does not show any more
 	hidden  bool           // its descriptors cannot be read
@@ -33,7 +34,8 @@ func look(pid int) *process {
 	if !ok {
 		return nil
 	}
-	return &process{pid: pid, parent: stat.Parent, started: stat.Started, exiting: stat.Exiting, closing: stat.Exiting && !stat.Ended}
+	return &process{pid: pid, parent: stat.Parent, started: stat.Started, leads: stat.Session == pid,
+		exiting: stat.Exiting, closing: stat.Exiting && !stat.Ended}
 }
 
 func procFile(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }

@@ -12,6 +12,7 @@ import (
 // Stat is what proc_pid_stat(5) shows of a process.
 type Stat struct {
 	Parent  int    // pid
+	Session int    // the pid of its leader
 	Started uint64 // hundredths of a second after boot (USER_HZ is 100 on every system that Go runs on)
 	Exiting bool   // a zombie, or about to become one
 	Ended   bool   // a zombie whose threads have all ended: it holds no descriptors any more
@@ -26,7 +27,7 @@ func ReadStat(pid int) (s Stat, ok bool) {
 	}
 	// PID (NAME) STATE PPID ...; the name may hold any byte.
 	f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	const state, parent, flags, threads, started = 0, 1, 6, 17, 19
+	const state, parent, session, flags, threads, started = 0, 1, 3, 6, 17, 19
 	if len(f) <= started {
 		return Stat{}, false
 	}
@@ -35,6 +36,7 @@ func ReadStat(pid int) (s Stat, ok bool) {
 	s.Exiting = f[state] == "Z" || f[state] == "X" || set&exiting != 0
 	s.Ended = f[state] == "X" || f[state] == "Z" && (f[threads] == "0" || f[threads] == "1")
 	s.Parent, _ = strconv.Atoi(f[parent])
+	s.Session, _ = strconv.Atoi(f[session])
 	s.Started, err = strconv.ParseUint(f[started], 10, 64)
 	return s, err == nil
 }
