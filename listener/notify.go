@@ -26,6 +26,23 @@ func Generation() (int, bool) {
 	return generation, true
 }
 
+// ConnectionIDPrefix returns the three bytes that begin every QUIC connection ID which a server under
+// start_server --steer-udp issues, so that the kernel finds the generation of a packet: g, g XOR 0xff
+// and g XOR 0x5a, where g is the generation modulo 256. The bytes after them are random: RFC 9000
+// requires that nobody can predict an ID, and allows 20 bytes; 8 or more random ones are enough.
+//
+// The second and third byte repeat the first because other packets reach the newest generation only
+// if they do not begin like an ID of an older one. The ID in the first packet of a connection, which
+// the client chooses at random, does so once in 16 million packets.
+//
+// The bool is false if the program does not run under start_server. Without --steer-udp the prefix
+// does no harm.
+func ConnectionIDPrefix() ([3]byte, bool) {
+	generation, ok := Generation()
+	g := byte(generation)
+	return [3]byte{g, g ^ 0xff, g ^ 0x5a}, ok
+}
+
 // Ready reports that the server is able to serve, by the protocol of sd_notify(3): start_server
 // --ready-timeout swaps generations on that, and systemd, for a service of Type=notify, counts the
 // start as done. It does nothing if nothing listens for it: $NOTIFY_SOCKET is not set, or names a
