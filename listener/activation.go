@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+
+	"github.com/start-server/start-server/listener/internal/environ"
 )
 
 const (
+	listenPID      = "LISTEN_PID"
 	listenFDs      = "LISTEN_FDS" // sd_listen_fds(3)
 	firstActivated = 3
 )
@@ -18,7 +21,7 @@ func passed() bool {
 
 // isActivated reports whether systemd's variables are meant for this process.
 func isActivated() bool {
-	return os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) && os.Getenv(listenFDs) != ""
+	return environ.Get(listenPID) == strconv.Itoa(os.Getpid()) && environ.Get(listenFDs) != ""
 }
 
 // variable returns the name of the one that lists what was passed.
@@ -35,7 +38,7 @@ func activated() (List, error) {
 	if !isActivated() {
 		return nil, ErrNoListeningTarget
 	}
-	value := os.Getenv(listenFDs)
+	value := environ.Get(listenFDs)
 	count, err := strconv.ParseUint(value, 10, 16)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %q is not a number of descriptors", listenFDs, value)

@@ -33,6 +33,9 @@ func TestActivatedChild(t *testing.T) {
 		t.Fatal(err)
 	}
 	report("one", l.Addr().(*net.TCPAddr), err)
+	if err := UnsetEnv(); err != nil || os.Getenv(listenFDs)+os.Getenv(listenPID) != "" {
+		t.Fatal(err)
+	}
 	_, err = Listen("tcp", ":1")
 	fmt.Println(err)
 	_, err = Ports()

@@ -23,6 +23,9 @@
 // [net/http.Server], for several servers in one process, and for servers of other kinds, and stops
 // them without losing a request.
 //
+// A program that starts other processes calls [UnsetEnv] first, so that they inherit neither the
+// variables nor the sockets. Package graceful calls it when it first listens.
+//
 // Complete programs are in testdata/examples of the repository: net/http, HTTP and HTTPS in one
 // process, WebSocket, event streams, gRPC, fasthttp, DNS over UDP and TCP, Gin, Echo, chi, and a
 // protocol of its own over TCP. The tests replace each of them under load.

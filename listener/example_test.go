@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"sync"
 	"syscall"
@@ -166,4 +167,23 @@ func ExamplePorts() {
 	// port 80 of 0.0.0.0
 	// port 8080 of ::1
 	// path /run/app.sock
+}
+
+// What a server starts before it listens inherits its sockets and can report READY=1 in its place,
+// unless the environment was cleared first.
+func ExampleUnsetEnv() {
+	if err := listener.UnsetEnv(); err != nil { // the first line of main
+		log.Fatal(err)
+	}
+	helper := exec.Command("sh", "-c", "echo port: $SERVER_STARTER_PORT, notify: $NOTIFY_SOCKET")
+	helper.Stdout = os.Stdout
+	if err := helper.Run(); err != nil {
+		log.Fatal(err)
+	}
+	l, err := listener.Listen("tcp", "127.0.0.1:0") // the one that start_server passed
+	if err != nil {
+		log.Fatal(err)
+	}
+	l.Close()
+	// Output: port: , notify:
 }

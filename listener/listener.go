@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/start-server/start-server/listener/internal/environ"
 )
 
 // ServerStarterEnvVarName is the name of the variable in which start_server lists what it passed:
@@ -94,7 +96,7 @@ func (l UnixListener) String() string {
 // GetPortsSpecification returns SERVER_STARTER_PORT as it is. The name is kept for programs written
 // for lestrrat's package listener.
 func GetPortsSpecification() string {
-	return os.Getenv(ServerStarterEnvVarName)
+	return environ.Get(ServerStarterEnvVarName)
 }
 
 // Ports returns what SERVER_STARTER_PORT lists. The error is [ErrNoListeningTarget] itself if that

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"strconv"
-	"syscall"
 	"time"
+
+	"github.com/start-server/start-server/listener/internal/environ"
 )
+
+const notifySocket = "NOTIFY_SOCKET" // sd_notify(3)
 
 // readyTimeout is how long Ready waits for a manager that is slow to read.
 const readyTimeout = 5 * time.Second
@@ -19,7 +21,7 @@ const readyTimeout = 5 * time.Second
 // started, one more for each attempt since. It is false if the program does not run under
 // start_server.
 func Generation() (int, bool) {
-	generation, err := strconv.Atoi(os.Getenv("SERVER_STARTER_GENERATION"))
+	generation, err := strconv.Atoi(environ.Get("SERVER_STARTER_GENERATION"))
 	if err != nil || generation < 1 {
 		return 0, false
 	}
@@ -51,20 +53,24 @@ func ConnectionIDPrefix() ([3]byte, bool) {
 // An error, which names $NOTIFY_SOCKET, is a reason to write a line to the log, and none to end a
 // server that is able to serve. Ready takes 5 seconds at most, and that only if the manager does
 // not read.
-func Ready() error {
-	name := os.Getenv("NOTIFY_SOCKET") // a path, or an abstract name with @ for its first byte
+func Ready() error { return Notify("READY=1") }
+
+// Notify reports any state of sd_notify(3), as [Ready] does READY=1: "STATUS=loading",
+// "EXTEND_TIMEOUT_USEC=30000000". Unlike other packages for that it works after [UnsetEnv].
+func Notify(state string) error {
+	name := environ.Get(notifySocket) // a path, or an abstract name with @ for its first byte
 	if name == "" {
 		return nil
 	}
-	if err := notify(name, "READY=1"); err != nil {
-		return fmt.Errorf("report READY=1 to $NOTIFY_SOCKET: %w", err)
+	if err := notify(name, state); err != nil {
+		return fmt.Errorf("report %s to $NOTIFY_SOCKET: %w", state, err)
 	}
 	return nil
 }
 
 func notify(name, state string) error {
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, connectionRefused) {
 		return nil
 	}
 	if err != nil {
@@ -79,7 +85,7 @@ func notify(name, state string) error {
 // IsUnderStartServer reports whether start_server has started the program. The name is that of
 // shogo82148's package listener.
 func IsUnderStartServer() bool {
-	_, ok := os.LookupEnv(ServerStarterEnvVarName)
+	_, ok := environ.Lookup(ServerStarterEnvVarName)
 	return ok
 }
 

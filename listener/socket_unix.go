@@ -11,6 +11,8 @@ import (
 	"syscall"
 )
 
+const connectionRefused = syscall.ECONNREFUSED
+
 // inspect asks the system and changes nothing.
 func inspect(fd uintptr) (socket, error) {
 	var s socket
