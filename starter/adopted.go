@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/start-server/start-server/internal/orphan"
+	"github.com/start-server/start-server/internal/process"
 )
 
 // adopted holds the workers that another superdaemon started and left behind when it was killed.
@@ -48,15 +49,17 @@ func (a *adopted) forget(pid int) {
 	}
 }
 
-// signal sends a signal to stop to a worker, adopted or a child. If the worker has ended, that is
-// not an error.
+// signal sends a signal to stop to a worker, adopted or a child. KILL ends the processes below it as
+// well. If the worker has ended, that is not an error.
 func (a *adopted) signal(pid int, sig syscall.Signal) error {
-	var err error
+	send := func(sig syscall.Signal) error { return unix.Kill(pid, sig) }
 	if p := a.processes[pid]; p != nil {
-		err = p.Signal(sig)
-	} else {
-		err = unix.Kill(pid, sig)
+		send = p.Signal
 	}
+	if sig == syscall.SIGKILL && send(syscall.SIGSTOP) == nil {
+		process.KillBelow(pid)
+	}
+	err := send(sig)
 	if err == nil {
 		orphan.MarkStopSent(pid)
 	}
