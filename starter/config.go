@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/start-server/start-server/internal/account"
+	"github.com/start-server/start-server/internal/copies"
 	"github.com/start-server/start-server/internal/logfile"
 	"github.com/start-server/start-server/internal/portspec"
 	"github.com/start-server/start-server/internal/process"
@@ -55,6 +56,8 @@ type Config struct {
 	LogFile    string // a file, or "| command"
 	LogPrefix  string // begin each line of the superdaemon itself with the time and this text; "": neither
 	Daemonize  bool   // requires LogFile
+
+	Workers int // processes that a generation consists of; 0: one, without SERVER_STARTER_WORKER
 
 	SocketActivation bool // pass the sockets by sd_listen_fds(3) as well
 
@@ -105,6 +108,7 @@ func (c Config) Validate() error {
 	if c.Backlog < 0 {
 		errs = append(errs, fmt.Errorf("--backlog=%d: must not be negative", c.Backlog))
 	}
+	errs = append(errs, c.validateWorkers())
 	if command, pipe := logfile.Command(c.LogFile); pipe && command == "" {
 		errs = append(errs, fmt.Errorf("--log-file=%q: no command after the bar", c.LogFile))
 	}
@@ -124,6 +128,24 @@ func (c Config) validateProgram() error {
 	for _, word := range append(slices.Clone(c.Program), c.Dir) {
 		if strings.ContainsRune(word, 0) {
 			return fmt.Errorf("start program: %q contains a NUL byte", word)
+		}
+	}
+	return nil
+}
+
+// validateWorkers returns an error if several workers cannot be run as asked for.
+func (c Config) validateWorkers() error {
+	switch {
+	case c.Workers < 0:
+		return fmt.Errorf("--workers=%d: must not be negative", c.Workers)
+	case c.Workers < 2:
+		return nil
+	case !process.CanDieWithParent:
+		return fmt.Errorf("--workers=%d: requires Linux", c.Workers)
+	}
+	for _, option := range []struct{ name, signal string }{{"signal-on-hup", c.SignalOnHUP}, {"signal-on-term", c.SignalOnTERM}} {
+		if sig, err := process.ParseSignal(option.signal); err == nil && !copies.CanPassOn(sig) {
+			return fmt.Errorf("--%s=%q: cannot be used with --workers", option.name, option.signal)
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/start-server/start-server/internal/account"
 	"github.com/start-server/start-server/internal/background"
+	"github.com/start-server/start-server/internal/copies"
 	"github.com/start-server/start-server/internal/envdir"
 )
 
@@ -36,11 +37,12 @@ var errNotAnswering = errors.New("its file system does not answer")
 const readEnvDirTime = 500 * time.Millisecond
 
 // managerEnv lists variables that are meant for the superdaemon, not for workers (sd_notify(3),
-// sd_watchdog_enabled(3), sd_listen_fds(3)).
+// sd_watchdog_enabled(3), sd_listen_fds(3), another start_server).
 var managerEnv = []string{
 	"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
 	"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID",
 	"FDSTORE",
+	copies.NumberVariable,
 }
 
 // environment holds the variables that every worker gets, and the settings among them.

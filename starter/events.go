@@ -62,6 +62,21 @@ type (
 		Reason                       string // why the last attempt failed
 	}
 
+	// ProcessStarted means that one of the processes of a worker was started (Config.Workers). PID
+	// is that of the process, Worker that of the worker, Number the value of SERVER_STARTER_WORKER.
+	ProcessStarted struct{ PID, Worker, Generation, Number int }
+
+	// ProcessReady means that one of the processes of a worker has started.
+	ProcessReady struct{ PID, Worker, Generation, Number int }
+
+	// ProcessDied means that one of the processes of a worker has ended. If the worker was killed,
+	// WorkerDied is the only event. If Stopped is false, it has crashed.
+	ProcessDied struct {
+		PID, Worker, Generation, Number int
+		Status                          int  // exit code × 256 + signal
+		Stopped                         bool // a signal to stop was sent before
+	}
+
 	// UpgradeRequested means that USR2 was received. If the upgrade succeeds, the next event is in
 	// the new program.
 	UpgradeRequested struct{}
@@ -83,6 +98,9 @@ func (WorkerStopped) event()    {}
 func (RestartBegun) event()     {}
 func (RestartSucceeded) event() {}
 func (RestartGivenUp) event()   {}
+func (ProcessStarted) event()   {}
+func (ProcessReady) event()     {}
+func (ProcessDied) event()      {}
 func (UpgradeRequested) event() {}
 func (Upgraded) event()         {}
 func (Stopping) event()         {}

@@ -18,6 +18,8 @@ type runtime interface {
 	reap() (pid, status int, ok bool)
 	// stepDone is called at the end of every step.
 	stepDone()
+	// onProcess handles the report of a worker on one of its processes.
+	onProcess(worker int, report string)
 	// runPending does what the parts have to do later, without an event of the loop, and returns the
 	// time until it has to be called again, 0 for none.
 	runPending() time.Duration
@@ -152,6 +154,9 @@ func (l *loop) onNotice(n notice) {
 	}
 	if n.Extend > 0 {
 		l.onExtend(n.PID, n.Extend)
+	}
+	if n.Process != "" {
+		l.runtime.onProcess(n.PID, n.Process)
 	}
 	if n.Ready {
 		l.onReady(n.PID)

@@ -117,6 +117,7 @@ func (p *fakeRuntime) stepDone()                   {}
 func (p *fakeRuntime) runPending() time.Duration   { return 0 }
 func (p *fakeRuntime) executed(pid int) bool       { return time.Since(p.began) >= p.executes[pid] }
 func (p *fakeRuntime) forget(int)                  {}
+func (p *fakeRuntime) onProcess(int, string)       {}
 func (p *fakeRuntime) writeStatus([]status.Worker) {}
 func (p *fakeRuntime) reopenLog()                  {}
 func (p *fakeRuntime) notify(string)               {}

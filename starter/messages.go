@@ -76,6 +76,11 @@ func msgDiedUnexpectedly(pid, status int) string {
 	return fmt.Sprintf("worker %d died unexpectedly with status:%s, restarting", pid, statusWord(status))
 }
 
+// numbered is a line about one of the processes of a worker.
+func numbered(line string, number int) string {
+	return fmt.Sprintf("%s (number %d)", line, number)
+}
+
 const msgReceivedHUP = "received HUP, spawning a new worker"
 
 func msgNowRunning(sig string, old []int) string {

@@ -67,5 +67,6 @@ func (d *superdaemon) report() status.Report {
 	for i := range r.Workers {
 		r.Workers[i].Adopted = d.workers.adopted.processes[r.Workers[i].PID] != nil
 	}
+	r.Workers = d.workers.copies.Expand(r.Workers)
 	return r
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/copies"
 	"github.com/start-server/start-server/internal/logfile"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/socket"
@@ -53,6 +54,7 @@ type partStates struct {
 	Log           logState         `json:"log"`
 	Receivers     []receiverState  `json:"receivers"`
 	Adopted       []adoptedState   `json:"adopted"`
+	Copies        copies.List      `json:"copies,omitempty"` // of workers of several processes
 }
 
 // logState is the part of the log that crosses an upgrade.

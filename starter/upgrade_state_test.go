@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/copies"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/sdnotify"
 	"github.com/start-server/start-server/internal/socket"
@@ -53,7 +54,7 @@ func example() *upgradeState {
 		},
 		Now:     42500 * time.Millisecond,
 		Signals: []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1},
-		Notices: []notice{{PID: 105, Message: sdnotify.Message{Ready: true, Status: "serving", HasStatus: true, Extend: time.Second}}},
+		Notices: []notice{{PID: 105, Message: sdnotify.Message{Ready: true, Status: "serving", HasStatus: true, Extend: time.Second, Process: "{}"}}},
 		partStates: partStates{
 			Sockets: []*socket.Socket{
 				{Key: "80", FD: 10, RequestedFD: 5, Name: "80", Listening: true, Given: true, Stored: true},
@@ -67,6 +68,10 @@ func example() *upgradeState {
 			Log:           logState{Pipe: [2]int{13, 14}, Output: [2]int{15, 16}, PID: 103, Unwritten: []byte("\xff\n"), Dropped: 2},
 			Receivers:     []receiverState{{Worker: 105, Descriptor: 17, Address: "@start_server/100/5/SECRET"}},
 			Adopted:       []adoptedState{{Worker: 104, Descriptor: 18}},
+			Copies: copies.List{105: {{
+				Number: 1, PID: 106, State: copies.Stopping, Since: time.Date(2026, 11, 21, 12, 0, 42, 0, time.UTC),
+				Text: "busy", Late: true, Status: 256, Error: "fork",
+			}}},
 		},
 		GuardPipe: 19,
 	}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/start-server/start-server/internal/account"
+	"github.com/start-server/start-server/internal/copies"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/sdnotify"
 )
@@ -26,6 +27,7 @@ type workers struct {
 	adopted     *adopted
 
 	receivers map[int]*sdnotify.Receiver // by the pid of the worker
+	copies    copies.List
 	notices   chan notice
 	done      chan struct{} // closed by close
 	receiving sync.WaitGroup
@@ -35,9 +37,9 @@ func newWorkers(c Config, e *environment, s *sockets, l *loop) *workers {
 	return &workers{
 		config: c, environment: e, sockets: s,
 		adopted:   newAdopted(l.wakeUp),
-		receivers: map[int]*sdnotify.Receiver{},
-		notices:   l.notices,
-		done:      make(chan struct{}),
+		receivers: map[int]*sdnotify.Receiver{}, copies: copies.List{},
+		notices: l.notices,
+		done:    make(chan struct{}),
 	}
 }
 
@@ -54,14 +56,17 @@ func (w *workers) start(generation int, again bool) (int, error) {
 	files := w.sockets.forWorker(overrides)
 	overrides["SERVER_STARTER_GENERATION"] = strconv.Itoa(generation)
 	var receiver *sdnotify.Receiver
-	if w.config.ReadyTimeout > 0 {
+	if w.config.Workers == 1 {
+		overrides[copies.NumberVariable] = "1"
+	}
+	if w.config.ReadyTimeout > 0 || w.config.Workers > 1 {
 		receiver, err = sdnotify.Listen(fmt.Sprintf("start_server/%d/%d", os.Getpid(), generation))
 		if err != nil {
 			return 0, err
 		}
 		overrides["NOTIFY_SOCKET"] = receiver.Address()
 	}
-	pid, err := process.Start(process.Spec{
+	pid, err := w.startProcess(process.Spec{
 		Args:         w.config.Program,
 		LogPrefix:    w.config.LogPrefix,
 		Env:          encode(vars, overrides),
@@ -78,6 +83,19 @@ func (w *workers) start(generation int, again bool) (int, error) {
 		w.receive(pid, receiver)
 	}
 	return pid, err
+}
+
+// startProcess starts the process of a worker: the program or, if there are several workers, the
+// parent of the copies of it.
+func (w *workers) startProcess(spec process.Spec) (int, error) {
+	if w.config.Workers < 2 {
+		return process.Start(spec)
+	}
+	r := w.config.rules()
+	return copies.Start(copies.Config{
+		Count: w.config.Workers, Interval: r.interval, ReadyTimeout: r.readyTimeout,
+		Stop: []syscall.Signal{r.signalOnTERM.Signal, r.signalOnHUP.Signal, syscall.SIGTERM},
+	}, spec)
 }
 
 // credential returns the IDs of a user in the form of package syscall.
@@ -112,6 +130,7 @@ func (w *workers) receive(pid int, receiver *sdnotify.Receiver) {
 // forget closes the notify socket and the pidfd of a worker that is gone.
 func (w *workers) forget(pid int) {
 	w.adopted.forget(pid)
+	delete(w.copies, pid)
 	if receiver := w.receivers[pid]; receiver != nil {
 		_ = receiver.Close()
 		delete(w.receivers, pid)
@@ -148,6 +167,7 @@ func (w *workers) close() { close(w.done) }
 
 func (w *workers) save(u *upgradeState) {
 	w.adopted.save(u)
+	u.Copies = w.copies
 	for pid, r := range w.receivers {
 		u.Receivers = append(u.Receivers, receiverState{Worker: pid, Descriptor: r.Descriptor(), Address: r.Address()})
 	}
@@ -155,6 +175,9 @@ func (w *workers) save(u *upgradeState) {
 
 func (w *workers) resume(u *upgradeState) {
 	w.adopted.resume(u)
+	if u.Copies != nil {
+		w.copies = u.Copies
+	}
 	for _, r := range u.Receivers {
 		w.receive(r.Worker, sdnotify.Adopt(r.Descriptor, r.Address))
 	}

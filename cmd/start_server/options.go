@@ -54,6 +54,7 @@ type workerOptions struct {
 	MaxAttempts         *int       `long:"max-attempts" no-abbrev:"yes" value-name:"COUNT" description:"give up a restart after this many failed attempts in a row, and keep the old workers; give up a first start likewise, with exit status 1 (default: never)"`
 	StopFirst           bool       `long:"stop-first" no-abbrev:"yes" description:"stop the old workers before starting a new one; connections wait meanwhile"`
 	StopDelay           *int       `long:"stop-delay" no-abbrev:"yes" value-name:"SECONDS" description:"stop workers this many seconds after a TERM, INT or QUIT; a second one stops them at once (default: 0)"`
+	Workers             *int       `long:"workers" no-abbrev:"yes" value-name:"COUNT" description:"run the program in this many processes, numbered by SERVER_STARTER_WORKER; one that dies is replaced alone (default: 1)"`
 	User                *string    `long:"user" no-abbrev:"yes" unquote:"false" value-name:"USER" description:"run the program as this USER or USER:GROUP, by name or number; requires root (default: unchanged)"`
 }
 
@@ -168,7 +169,7 @@ func (o workerOptions) apply(c *starter.Config) error {
 	c.AutoRestart = o.AutoRestart
 	c.AutoRestartInterval = duration(o.AutoRestartInterval)
 	c.KillOldDelay = duration(o.KillOldDelay)
-	var errs [3]error
+	var errs [4]error
 	c.User, errs[0] = notEmpty("user", o.User)
 	c.KillTimeout, errs[1] = timeout("kill-timeout", o.KillTimeout)
 	if o.StopDelay != nil {
@@ -177,6 +178,10 @@ func (o workerOptions) apply(c *starter.Config) error {
 	if o.MaxAttempts != nil {
 		c.MaxAttempts = *o.MaxAttempts
 		errs[2] = atLeastOne("max-attempts", *o.MaxAttempts)
+	}
+	if o.Workers != nil {
+		c.Workers = *o.Workers
+		errs[3] = atLeastOne("workers", *o.Workers)
 	}
 	return errors.Join(errs[:]...)
 }

@@ -25,9 +25,14 @@ type Spec struct {
 	SetListenPID bool      // replace LISTEN_PID in Env with the pid of the program
 	LogPrefix    string    // of the line that reports that it cannot be executed, see logfile.AppendPrefix
 	Session      bool      // start it in a session of its own
+	Group        int       // the process group to start it in; 0 for that of this process, or OwnGroup
 
-	Credential *syscall.Credential // the user that runs it; nil for that of this process
+	Credential    *syscall.Credential // the user that runs it; nil for that of this process
+	DieWithParent bool                // it gets KILL if the thread that starts it ends (CanDieWithParent)
 }
+
+// OwnGroup starts a program in a process group of its own.
+const OwnGroup = -1
 
 // StatusNotExecuted is the raw wait status of a child whose program cannot be executed.
 const StatusNotExecuted = 255 << 8
@@ -73,6 +78,12 @@ func (spec Spec) forkExec(path string, args []string) (int, error) {
 	attr := &syscall.ProcAttr{
 		Dir: spec.Dir, Env: spec.Env, Files: spec.Files,
 		Sys: &syscall.SysProcAttr{Setsid: spec.Session, Credential: spec.Credential},
+	}
+	if spec.Group != 0 {
+		attr.Sys.Setpgid, attr.Sys.Pgid = true, max(spec.Group, 0)
+	}
+	if spec.DieWithParent {
+		dieWithParent(attr.Sys)
 	}
 	if spec.Credential != nil {
 		defer keepDumpable()()

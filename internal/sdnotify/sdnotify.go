@@ -55,7 +55,12 @@ type Message struct {
 	Status    string        `json:"status"`     // STATUS=, in UTF-8
 	HasStatus bool          `json:"has_status"` // distinguishes an empty status from none
 	Extend    time.Duration `json:"extend"`     // EXTEND_TIMEOUT_USEC=, 0 if absent
+	Process   string        `json:"process"`    // ProcessVariable=, "" if absent
 }
+
+// ProcessVariable is the variable by which a worker of several processes reports on one of them
+// (package copies).
+const ProcessVariable = "X_START_SERVER_PROCESS"
 
 // parse reads a datagram. It reports false if the datagram is not text.
 func parse(datagram []byte) (m Message, ok bool) {
@@ -76,6 +81,8 @@ func parse(datagram []byte) (m Message, ok bool) {
 			if n, err := strconv.ParseUint(value, 10, 63); err == nil && n <= math.MaxInt64/uint64(time.Microsecond) {
 				m.Extend = time.Duration(n) * time.Microsecond
 			}
+		case ProcessVariable:
+			m.Process = value
 		}
 	}
 	return m, true

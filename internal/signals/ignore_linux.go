@@ -64,3 +64,7 @@ func rtSigaction(sig syscall.Signal, set, old *sigaction) {
 	_, _, _ = syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig),
 		uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)), maskBytes, 0, 0)
 }
+
+// Default gives a signal the default action of the system. signal.Reset would give it that of the
+// Go runtime, which writes a stack trace for some.
+func Default(sig syscall.Signal) { rtSigaction(sig, &sigaction{}, nil) }

@@ -22,3 +22,6 @@ func IgnoreAll() (restore func()) {
 
 // AwaitDelivery does nothing: what is still pending is not known.
 func AwaitDelivery() {}
+
+// Default gives a signal its default action.
+func Default(sig syscall.Signal) { signal.Reset(sig) }

@@ -43,6 +43,7 @@ type WorkerReport struct {
 	Status     string    `json:"status"`
 	Adopted    bool      `json:"adopted,omitempty"` // it was left by a superdaemon that was killed
 	Number     int       `json:"number,omitempty"`  // among the workers of its generation, if there are several
+	Parent     int       `json:"parent,omitempty"`  // if there are several, the pid that the log and the status file name
 	Missing    []string  `json:"missing,omitempty"` // sockets on which it does not accept connections yet
 }
 

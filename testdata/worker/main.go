@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	reportDir = flag.String("report", "", "write `DIR`/GENERATION.env, .fds, .signals and DIR/addr.1, addr.2 and so on")
+	reportDir = flag.String("report", "", "write `DIR`/GENERATION.env, .fds, .signals (GENERATION-NUMBER.env with --workers) and DIR/addr.1, addr.2 and so on")
 	failIf    = flag.String("fail-if", "", "exit at once, with --status or 1, if `FILE` exists")
 	hold      = flag.String("hold", "", "do not serve before `FILE` exists")
 	linger    = flag.String("linger", "", "keep running after a signal to stop until `FILE` exists")
@@ -30,7 +30,10 @@ var (
 	status    = flag.Int("status", 0, "exit status")
 )
 
-var generation = os.Getenv("SERVER_STARTER_GENERATION")
+var (
+	generation = os.Getenv("SERVER_STARTER_GENERATION")
+	number     = os.Getenv("SERVER_STARTER_WORKER") // with it, files are also GENERATION-NUMBER.env and so on, and FILE.NUMBER
+)
 
 func main() {
 	flag.Parse()
@@ -104,7 +107,11 @@ func answer(w http.ResponseWriter, r *http.Request) {
 		n, _ := strconv.Atoi(r.FormValue("status"))
 		os.Exit(n)
 	}
-	fmt.Fprintf(w, "generation %s pid %d\n", generation, os.Getpid())
+	fmt.Fprintf(w, "generation %s pid %d", generation, os.Getpid())
+	if number != "" {
+		fmt.Fprint(w, " number ", number)
+	}
+	fmt.Fprintln(w)
 }
 
 func echo(conn net.PacketConn) {
@@ -147,10 +154,17 @@ func waitFile(file string, giveUp <-chan struct{}) bool {
 
 func exists(file string) bool {
 	_, err := os.Stat(file)
-	return file != "" && err == nil
+	_, ownErr := os.Stat(file + "." + number)
+	return file != "" && (err == nil || ownErr == nil)
 }
 
-func report(kind, text string) { write(generation+"."+kind, text) }
+func report(kind, text string) {
+	name := generation
+	if number != "" {
+		name += "-" + number
+	}
+	write(name+"."+kind, text)
+}
 
 // write replaces a file of the report atomically: a script that waits for it never sees a part of
 // it.
