@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/orphan"
 	"github.com/start-server/start-server/internal/sdnotify"
 	"github.com/start-server/start-server/internal/socket"
 )
@@ -78,17 +79,17 @@ func (f *fdstore) send(message string, fds ...int) bool {
 	return err == nil
 }
 
-// takeStored takes over a socket from the store. It drops a unix socket whose file no longer
-// exists.
+// takeStored takes over a socket from the store. It drops a unix socket whose file is gone, or
+// belongs to something else by now: no client would reach it.
 func (s *sockets) takeStored(o *socket.Socket, key, path string) *socket.Socket {
 	if o == nil || !stored(o) {
 		return o
 	}
-	taken := socket.TakeOver(o.FD, key, path, s.config.Backlog)
-	if path != "" && taken.Path == "" {
+	if path != "" && !orphan.IsAt(path, o.FD) {
 		s.unwanted = append(s.unwanted, o)
 		return nil
 	}
+	taken := socket.TakeOver(o.FD, key, path, s.config.Backlog)
 	s.taken = append(s.taken, taken)
 	return taken
 }

@@ -284,6 +284,12 @@ func isSocket(fd int, inode uint64, a Address) bool {
 	return ok && a.Path != "" && path.Base(file.Name) == path.Base(a.Path)
 }
 
+// IsAt reports whether a socket file is that of the socket, which listens.
+func IsAt(file string, fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && slices.Contains(listeningAt(file), st.Ino)
+}
+
 // checkOwner returns an error if a user other than this one and root has created the socket: any
 // process can bind an address first and give itself the environment of a worker. It would keep its
 // descriptor, and accept connections beside the new workers.

@@ -15,6 +15,9 @@ func (f *Finder) Take(Address) (Taken, error) {
 	return Taken{}, &ForbiddenError{Err: errors.ErrUnsupported}
 }
 
+// IsAt returns false: no descriptor store passes sockets on.
+func IsAt(string, int) bool { return false }
+
 // Adopt finds no workers.
 func (f *Finder) Adopt(int, string) {}
 

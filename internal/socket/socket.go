@@ -296,7 +296,7 @@ func bindPath(fd int, path string, mode uint32) error {
 const maxPath = len(unix.RawSockaddrUnix{}.Path) - 1
 
 // TakeOver returns a Socket for a descriptor of a socket that is in use, and for its socket file at
-// path, if that is not "". It sets the length of the queue to backlog.
+// path, if there is one. It sets the length of the queue to backlog.
 func TakeOver(fd int, key, path string, backlog int) *Socket {
 	s := &Socket{Key: key, FD: fd, RequestedFD: -1, Name: FDName(key)}
 	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil && kind == unix.SOCK_STREAM {
@@ -304,7 +304,7 @@ func TakeOver(fd int, key, path string, backlog int) *Socket {
 		s.Listening = true
 	}
 	var st unix.Stat_t
-	if path != "" && unix.Lstat(path, &st) == nil {
+	if path != "" && unix.Lstat(path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		s.Path, s.Device, s.Inode = path, uint64(st.Dev), st.Ino
 	}
 	return s
