@@ -105,6 +105,8 @@ func (s *funcServer) serve() error {
 	return err
 }
 
+func (s *funcServer) prepare() {}
+
 func (s *funcServer) beginDrain() {}
 
 func (s *funcServer) stopAccepting() {

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -27,35 +29,75 @@ func pass(t *testing.T, count int) []string {
 		addrs = append(addrs, l.Addr().String())
 		entries = append(entries, fmt.Sprintf("%s=%d", l.Addr(), file.Fd()))
 	}
-	t.Setenv("SERVER_STARTER_PORT", strings.Join(entries, ";"))
+	setenv(t, "SERVER_STARTER_PORT", strings.Join(entries, ";"))
 	return addrs
 }
 
 // A site, an admin page and a server for what is left.
 func TestEachServerItsSocket(t *testing.T) {
-	addrs := pass(t, 4)
+	addrs := pass(t, 5)
 	for _, c := range []struct {
-		addr string
-		want []string
-	}{{addrs[1], addrs[1:2]}, {addrs[0], addrs[:1]}, {"", addrs[2:]}} {
-		listeners, release, err := claimed.listen(c.addr)
+		addrs []string
+		want  [][]string
+	}{
+		{addrs[1:2], [][]string{addrs[1:2]}},
+		{[]string{"", addrs[4], addrs[0]}, [][]string{addrs[2:4], addrs[4:], addrs[:1]}},
+	} {
+		listeners, release, err := claimed.listen(c.addrs...)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer release()
-		var got []string
-		for _, l := range listeners {
-			got = append(got, l.Addr().String())
-			l.Close()
-		}
-		if !slices.Equal(got, c.want) {
-			t.Errorf("Addr %q: serves %q instead of %q", c.addr, got, c.want)
+		for i, want := range c.want {
+			var got []string
+			for _, l := range listeners[i] {
+				got = append(got, l.Addr().String())
+				l.Close()
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("Addr %q: serves %q instead of %q", c.addrs[i], got, want)
+			}
 		}
 	}
 	for _, addr := range []string{"", addrs[0]} {
 		if _, _, err := claimed.listen(addr); err == nil || !strings.Contains(err.Error(), "other servers") {
 			t.Errorf("Addr %q again: %v", addr, err)
 		}
+	}
+}
+
+// In a group the order does not matter, and a server for which nothing is left fails it.
+func TestGroupClaims(t *testing.T) {
+	addrs := pass(t, 2)
+	name := func(name string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, name) })
+	}
+	site := &http.Server{Addr: ":1", Handler: name("early")}
+	g := Group{BeforeReady: func(context.Context) error {
+		for i, want := range []string{"admin", "site"} {
+			if _, got := fetch(http.DefaultClient, "http://"+addrs[i]); got != want {
+				t.Errorf("%s on the socket of %s", got, want)
+			}
+		}
+		http.DefaultClient.CloseIdleConnections()
+		return errors.New("enough")
+	}}
+	g.AddHTTP(site)
+	g.AddHTTP(&http.Server{Addr: addrs[0], Handler: name("admin")})
+	site.Handler = name("site") // the fields are read by Run
+	if err := g.Run(t.Context()); err == nil || !strings.HasSuffix(err.Error(), "enough") {
+		t.Error(err)
+	}
+	if value, set := os.LookupEnv("SERVER_STARTER_PORT"); set {
+		t.Errorf("processes that the server starts inherit SERVER_STARTER_PORT=%q", value)
+	}
+
+	var third Group
+	third.AddHTTP(&http.Server{Addr: addrs[0]})
+	third.AddHTTP(&http.Server{Addr: addrs[1]})
+	third.AddHTTP(&http.Server{Addr: ":1"})
+	if err := third.Run(t.Context()); err == nil || !strings.Contains(err.Error(), `Addr ":1"`) {
+		t.Error(err)
 	}
 }
 

@@ -11,13 +11,20 @@
 // described below, after which ListenAndServe returns nil and the program may end. Started by hand
 // it does the same on SIGINT (Ctrl-C).
 //
-// A [Group] is the same for a process with several servers, be they HTTP, HTTPS or anything else,
-// and has settings:
+// Two servers of a process, like a site and its admin page, do not answer on each other's sockets:
+// one whose Addr names a socket that was passed (":8080" under --port=8080) serves that one alone,
+// one whose Addr names none serves all that no other server of the process serves, and gets an
+// error if none is left. For several servers use a [Group], in which the order does not matter. It
+// takes HTTP, HTTPS and anything else, and has settings:
 //
 //	g := graceful.Group{DrainTimeout: time.Minute, Logf: log.Printf}
 //	g.AddHTTP(site)                           // on site.Addr
 //	g.AddHTTPS(secure, "cert.pem", "key.pem") // on secure.Addr
 //	err := g.Run(context.Background())
+//
+// When it begins to serve, the package calls [listener.UnsetEnv], so that processes that the program
+// starts from then on inherit neither the sockets nor the variables. A program that starts some
+// before calls that itself, first in main.
 //
 // # How it stops
 //
@@ -86,36 +93,23 @@ import (
 )
 
 // ListenAndServe serves on the socket that start_server passed for srv.Addr or, if srv.Addr names
-// none of them, on every stream socket that no other server of the process serves by this function
-// or [ListenAndServeTLS]; an error if none is left. It listens on srv.Addr (":http" if empty) if the
-// program does not run under start_server. It returns nil when it was stopped by a
-// signal and every request was answered. It is a [Group] of one server; use that for several, or to
-// set a limit.
-func ListenAndServe(srv *http.Server) error {
-	listeners, release, err := claimed.listen(srv.Addr)
-	if err != nil {
-		return err
-	}
-	defer release()
-	return Serve(srv, listeners...)
-}
+// none of them, on every stream socket that no other server of the process serves; an error if none
+// is left. It listens on srv.Addr (":http" if empty) if the program was started by hand. It returns
+// nil when it was stopped by a signal and every request was answered. It is a [Group] of one server;
+// use that for several, or to set a limit.
+func ListenAndServe(srv *http.Server) error { return Serve(srv) }
 
 // ListenAndServeTLS is [ListenAndServe] for HTTPS, HTTP/2 included, with ":https" for an empty
 // srv.Addr. The files are as for [http.Server.ListenAndServeTLS]: both may be empty if
 // srv.TLSConfig has the certificate.
 func ListenAndServeTLS(srv *http.Server, certFile, keyFile string) error {
-	listeners, release, err := claimed.listen(srv.Addr)
-	if err != nil {
-		return err
-	}
-	defer release()
 	var g Group
-	g.AddHTTPS(srv, certFile, keyFile, listeners...)
+	g.AddHTTPS(srv, certFile, keyFile)
 	return g.Run(context.Background())
 }
 
 // Serve serves on these listeners, which it closes in the end. It returns what [ListenAndServe]
-// returns. Without listeners it serves on srv.Addr.
+// returns, and does the same if there are no listeners.
 func Serve(srv *http.Server, listeners ...net.Listener) error {
 	var g Group
 	g.AddHTTP(srv, listeners...)

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/start-server/start-server/listener/internal/environ"
 )
 
 // site is a group of one server under test. Nothing in here lasts as long as an hour, which stands
@@ -50,6 +52,12 @@ func listen(t *testing.T) net.Listener {
 	}
 	t.Cleanup(func() { l.Close() })
 	return l
+}
+
+// setenv sets a variable of start_server, which Run takes out of the environment.
+func setenv(t *testing.T, name, value string) {
+	t.Setenv(name, value)
+	t.Cleanup(environ.Forget)
 }
 
 func start(t *testing.T, srv *http.Server, grace time.Duration) *site {
@@ -434,11 +442,11 @@ func TestSetupErrors(t *testing.T) {
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Error("the listener is left open")
 	}
-	t.Setenv("SERVER_STARTER_PORT", "80=x")
+	setenv(t, "SERVER_STARTER_PORT", "80=x")
 	if err := ListenAndServe(&http.Server{}); err == nil || !strings.Contains(err.Error(), `"80=x"`) {
 		t.Error(err)
 	}
-	t.Setenv("SERVER_STARTER_PORT", "") // start_server without --port
+	setenv(t, "SERVER_STARTER_PORT", "") // start_server without --port
 	err := ListenAndServe(&http.Server{Addr: "127.0.0.1:0"})
 	if err == nil || !strings.Contains(err.Error(), "not passed by start_server, which passed nothing") {
 		t.Error(err)

@@ -1,6 +1,7 @@
 package graceful
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,6 +69,7 @@ type Group struct {
 // server is what the group needs of a member. The methods are called in this order; abort and
 // pending at any time after serve.
 type server interface {
+	prepare()
 	serving() <-chan struct{}    // closed when serve has got as far as accepting
 	serve() error                // returns when it has ended, or no longer accepts
 	beginDrain()                 // does not wait
@@ -102,10 +104,12 @@ func (g *Group) AddListener(l net.Listener, serve func(net.Listener) error, stop
 	g.add(l.Addr().String(), newFuncServer(a, func() error { return serve(a) }, stop))
 }
 
-// AddHTTP adds a server for HTTP. Without listeners it serves on srv.Addr (":http" if empty), taken
-// from start_server as [listener.Listen] does.
+// AddHTTP adds a server for HTTP. Without listeners it serves the socket that start_server passed
+// for srv.Addr (":http" if empty) or, if that names none of them, those that no other server of the
+// process serves; Run returns an error if none is left. By hand it listens on srv.Addr. The fields
+// of srv are read when Run is called.
 func (g *Group) AddHTTP(srv *http.Server, listeners ...net.Listener) {
-	g.addHTTP(srv, ":http", listeners, false)
+	g.addHTTP(srv, listeners, false)
 }
 
 // AddHTTPS adds a server for HTTPS, HTTP/2 included, like [Group.AddHTTP], with ":https" for an
@@ -115,23 +119,48 @@ func (g *Group) AddHTTPS(srv *http.Server, certFile, keyFile string, listeners .
 	if err := loadCertificate(srv, certFile, keyFile); err != nil {
 		g.fail(err)
 	}
-	g.addHTTP(srv, ":https", listeners, true)
+	g.addHTTP(srv, listeners, true)
 }
 
-func (g *Group) addHTTP(srv *http.Server, defaultAddr string, listeners []net.Listener, secure bool) {
-	if len(listeners) == 0 {
-		addr := srv.Addr
-		if addr == "" {
-			addr = defaultAddr
-		}
-		l, err := listener.Listen("tcp", addr)
-		if err != nil {
-			g.fail(err)
-			return
-		}
-		listeners = []net.Listener{l}
+func (g *Group) addHTTP(srv *http.Server, listeners []net.Listener, secure bool) {
+	name := ""
+	if len(listeners) > 0 {
+		name = listeners[0].Addr().String()
 	}
-	g.add(listeners[0].Addr().String(), newHTTPServer(g, srv, listeners, secure))
+	g.add(name, newHTTPServer(g, srv, listeners, secure))
+}
+
+// listen opens the sockets of the servers for HTTP that have none.
+func (g *Group) listen() (release func(), err error) {
+	var without []*member
+	var addrs []string
+	for _, m := range g.members {
+		if s, ok := m.server.(*httpServer); ok && len(s.acceptors) == 0 {
+			without, addrs = append(without, m), append(addrs, s.srv.Addr)
+		}
+	}
+	for i, m := range without {
+		if len(without) > 1 && addrs[i] == "" {
+			addrs[i] = m.server.(*httpServer).defaultAddr()
+		}
+	}
+	listeners, release, err := claimed.listen(addrs...)
+	if err != nil {
+		return release, err
+	}
+	for i, m := range without {
+		s := m.server.(*httpServer)
+		if listeners[i] == nil {
+			l, err := listener.Listen("tcp", cmp.Or(addrs[i], s.defaultAddr()))
+			if err != nil {
+				return release, err
+			}
+			listeners[i] = []net.Listener{l}
+		}
+		s.acceptOn(listeners[i])
+		m.name = listeners[i][0].Addr().String()
+	}
+	return release, nil
 }
 
 func (g *Group) add(name string, s server) {
@@ -177,6 +206,12 @@ func (g *Group) Run(ctx context.Context) error {
 	if g.err == nil && len(g.members) == 0 {
 		g.err = errors.New("run: no servers")
 	}
+	release := func() {}
+	if g.err == nil {
+		release, g.err = g.listen()
+	}
+	defer release()
+	listener.UnsetEnv() // its error is that of listen
 	if g.err != nil {
 		for _, m := range g.members {
 			m.stopAccepting()
@@ -189,6 +224,9 @@ func (g *Group) Run(ctx context.Context) error {
 }
 
 func (g *Group) run(ctx context.Context, signals *signals) error {
+	for _, m := range g.members {
+		m.prepare()
+	}
 	ended := make(chan outcome, len(g.members))
 	for _, m := range g.members {
 		go func() { ended <- outcome{m, m.serve()} }()

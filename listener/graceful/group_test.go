@@ -454,7 +454,7 @@ func TestDrainDelay(t *testing.T) {
 
 // A manager that does not listen, or cannot be reached, is no reason to stop.
 func TestReadyFails(t *testing.T) {
-	t.Setenv("NOTIFY_SOCKET", strings.Repeat("x", 1000))
+	setenv(t, "NOTIFY_SOCKET", strings.Repeat("x", 1000))
 	logged := make(lines, 10)
 	s := startGroup(t, &Group{Logf: logged.logf}, &http.Server{Handler: newGate()})
 	logged.want(t, "READY=1 to $NOTIFY_SOCKET")
@@ -498,7 +498,7 @@ func TestStuckAccept(t *testing.T) {
 }
 
 func TestForgottenPort(t *testing.T) {
-	t.Setenv(listener.ServerStarterEnvVarName, "")
+	setenv(t, listener.ServerStarterEnvVarName, "")
 	var g Group
 	g.AddHTTP(&http.Server{Addr: "127.0.0.1:0"})
 	if err := g.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "passed nothing") {

@@ -32,19 +32,36 @@ type httpServer struct {
 }
 
 func newHTTPServer(g *Group, srv *http.Server, listeners []net.Listener, secure bool) *httpServer {
-	s := &httpServer{group: g, srv: srv, secure: secure, accept: srv.Serve, handler: srv.Handler, accepting: make(chan struct{}), failed: make(chan error, 1)}
+	s := &httpServer{group: g, srv: srv, secure: secure, accept: srv.Serve, accepting: make(chan struct{}), failed: make(chan error, 1)}
 	if secure {
 		s.accept = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
 	}
-	for _, l := range listeners {
-		s.acceptors = append(s.acceptors, newAcceptor(l))
-	}
+	s.acceptOn(listeners)
+	return s
+}
+
+// prepare reads the fields of the server, which the program may set until then.
+func (s *httpServer) prepare() {
+	s.handler = s.srv.Handler
 	if s.handler == nil {
 		s.handler = http.DefaultServeMux
 	}
 	s.takeOverHTTP2()
 	s.hook()
-	return s
+}
+
+func (s *httpServer) acceptOn(listeners []net.Listener) {
+	for _, l := range listeners {
+		s.acceptors = append(s.acceptors, newAcceptor(l))
+	}
+}
+
+// defaultAddr is what an empty Addr means.
+func (s *httpServer) defaultAddr() string {
+	if s.secure {
+		return ":https"
+	}
+	return ":http"
 }
 
 // hook wraps the server's Handler, ConnState, ConnContext and BaseContext, and those protocols of

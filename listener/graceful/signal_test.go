@@ -28,14 +28,14 @@ func TestListenAndServeTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer inherited.Close()
-	t.Setenv("SERVER_STARTER_PORT", fmt.Sprintf("%s=%d", l.Addr(), inherited.Fd()))
+	setenv(t, "SERVER_STARTER_PORT", fmt.Sprintf("%s=%d", l.Addr(), inherited.Fd()))
 
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(t.TempDir(), "notify"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer notify.Close()
-	t.Setenv("NOTIFY_SOCKET", notify.LocalAddr().String())
+	setenv(t, "NOTIFY_SOCKET", notify.LocalAddr().String())
 
 	site := httptest.NewTLSServer(nil)
 	defer site.Close()
