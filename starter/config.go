@@ -19,6 +19,7 @@ import (
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/socket"
 	"github.com/start-server/start-server/internal/status"
+	"github.com/start-server/start-server/internal/steer"
 )
 
 // Config configures Run. It has a field for each option in start_server(1). The zero value is not
@@ -29,6 +30,10 @@ type Config struct {
 	Ports   []string // as given to --port: "80", "[::1]:80", "u443", "127.0.0.1:80=5"
 	Paths   []string // of unix sockets
 	Backlog int      // connections; 0 is SOMAXCONN
+
+	// SteerUDP gives each generation a socket of its own for every UDP port: a QUIC connection, by its
+	// ID, stays with its generation, see listener.ConnectionIDPrefix. Linux only.
+	SteerUDP bool
 
 	PathMode  string // permissions of unix sockets, in octal; "" is 0777
 	PathOwner string // "user", "user:group" or ":group" of unix sockets, names or numbers; "" is that of this process
@@ -118,7 +123,7 @@ func (c Config) Validate() error {
 	if c.Daemonize && c.LogFile == "" {
 		errs = append(errs, errors.New("--daemonize: requires --log-file, since there will be no terminal"))
 	}
-	return errors.Join(append(errs, c.validateStatusFiles(), c.validateAddresses())...)
+	return errors.Join(append(errs, c.validateSteering(), c.validateStatusFiles(), c.validateAddresses())...)
 }
 
 func (c Config) validateProgram() error {
@@ -147,6 +152,25 @@ func (c Config) validateWorkers() error {
 		if sig, err := process.ParseSignal(option.signal); err == nil && !copies.CanPassOn(sig) {
 			return fmt.Errorf("--%s=%q: cannot be used with --workers", option.name, option.signal)
 		}
+	}
+	return nil
+}
+
+// validateSteering returns an error if UDP packets cannot be steered.
+func (c Config) validateSteering() error {
+	udp := func(spec string) bool {
+		p, err := portspec.Parse(spec)
+		return err != nil || p.UDP // a wrong one is another error
+	}
+	switch {
+	case !c.SteerUDP:
+		return nil
+	case !steer.Supported:
+		return errors.New("--steer-udp: requires Linux")
+	case !slices.ContainsFunc(c.Ports, udp):
+		return errors.New("--steer-udp: no UDP port to steer (--port=uPORT)")
+	case c.Workers > 1:
+		return errors.New("--steer-udp: cannot be used with --workers: the processes of a generation would share its socket")
 	}
 	return nil
 }

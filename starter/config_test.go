@@ -4,10 +4,19 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/start-server/start-server/internal/steer"
 )
 
 func TestValidate(t *testing.T) {
 	t.Parallel()
+	notSteered, steered := "--steer-udp: no UDP port", []string(nil)
+	severalSteered := []string{"--steer-udp: cannot be used with --workers"}
+	if !steer.Supported {
+		notSteered = "--steer-udp: requires Linux"
+		steered = []string{notSteered}
+		severalSteered = []string{"--workers=2: requires Linux", notSteered}
+	}
 	negative := -time.Second
 	for name, test := range map[string]struct {
 		change func(*Config)
@@ -32,6 +41,9 @@ func TestValidate(t *testing.T) {
 		"too open a mode":      {func(c *Config) { c.PathMode = "1777" }, []string{`--path-mode="1777": not an octal number from 0 to 0777`}},
 		"no owner":             {func(c *Config) { c.PathOwner = ":" }, []string{`--path-owner=":": no group ""`}},
 		"stop delay":           {func(c *Config) { c.StopDelay = -time.Second }, []string{`--stop-delay=-1: must not be negative`}},
+		"nothing to steer":     {func(c *Config) { c.SteerUDP, c.Ports = true, []string{"80"} }, []string{notSteered}},
+		"steered":              {func(c *Config) { c.SteerUDP, c.Ports = true, []string{"80", "u80"} }, steered},
+		"steered to several":   {func(c *Config) { c.SteerUDP, c.Ports, c.Workers = true, []string{"u80"}, 2 }, severalSteered},
 		"backlog":              {func(c *Config) { c.Backlog = -1 }, []string{"--backlog=-1: "}},
 		"no log command":       {func(c *Config) { c.LogFile = " | " }, []string{`--log-file=" | ": no command`}},
 		"no log":               {func(c *Config) { c.Daemonize = true }, []string{"--daemonize: requires --log-file"}},

@@ -106,12 +106,12 @@ func (s *sockets) dropStored(offered []*socket.Socket) []*socket.Socket {
 }
 
 // store brings the descriptor store up to date: it holds the sockets that this superdaemon has
-// opened, and nothing else.
+// opened, and nothing else. Steered sockets have no use without their workers, which keep them.
 func (s *sockets) store(f *fdstore) {
 	f.remove(s.unwanted)
 	for _, o := range s.unwanted {
 		unix.Close(o.FD)
 	}
 	s.unwanted = nil
-	f.put(slices.DeleteFunc(slices.Clone(s.list), func(o *socket.Socket) bool { return o.Given }))
+	f.put(slices.DeleteFunc(slices.Clone(s.list), func(o *socket.Socket) bool { return o.Given || s.isSteered(o) }))
 }

@@ -38,6 +38,10 @@ func msgNotTakenOver(key string, err error) string {
 	return fmt.Sprintf("socket %s is not taken over: %v", key, err)
 }
 
+func msgNotSteered(err error) string {
+	return fmt.Sprintf("failed to steer UDP packets: %v", err)
+}
+
 func msgMended(key string) string {
 	return fmt.Sprintf("socket %s was shut down by a worker, listening again", key)
 }

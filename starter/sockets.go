@@ -15,6 +15,7 @@ import (
 	"github.com/start-server/start-server/internal/portspec"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/socket"
+	"github.com/start-server/start-server/internal/steer"
 )
 
 // sockets holds the sockets that the workers listen on.
@@ -22,6 +23,7 @@ type sockets struct {
 	config    Config
 	list      []*socket.Socket
 	inherited []int // other descriptors that the superdaemon inherited, which it passes on
+	steered   []*steer.Group
 
 	finder *orphan.Finder   // of workers that another superdaemon left
 	taken  []*socket.Socket // those of list that were taken over from such workers
@@ -92,11 +94,15 @@ func (s *sockets) addPort(p portspec.Port, given *socket.Socket, report func(str
 	if limit := process.DescriptorLimit(); p.FD >= limit {
 		return fmt.Errorf("--port=%s=%d: descriptor exceeds RLIMIT_NOFILE (%d)", p.Key, p.FD, limit)
 	}
-	if given == nil {
-		var err error
-		if given, err = s.openPort(p, report); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case p.UDP && s.config.SteerUDP:
+		given, err = s.openSteered(p, given, report)
+	case given == nil:
+		given, err = s.openPort(p, report)
+	}
+	if err != nil {
+		return err
 	}
 	given.Key, given.RequestedFD = p.Key, p.FD
 	if p.FD >= 0 {
@@ -305,8 +311,15 @@ func (s *sockets) close() {
 	for _, o := range s.list {
 		o.Close()
 	}
+	for _, fd := range spares(s.steered, s.list) {
+		unix.Close(fd)
+	}
 }
 
-func (s *sockets) save(u *upgradeState) { u.Sockets, u.Inherited = s.list, s.inherited }
+func (s *sockets) save(u *upgradeState) {
+	u.Sockets, u.Inherited, u.Steered = s.list, s.inherited, s.steered
+}
 
-func (s *sockets) resume(u *upgradeState) { s.list, s.inherited = u.Sockets, u.Inherited }
+func (s *sockets) resume(u *upgradeState) {
+	s.list, s.inherited, s.steered = u.Sockets, u.Inherited, u.Steered
+}

@@ -104,10 +104,15 @@ func (d *superdaemon) currentSettings() settings { return d.workers.environment.
 
 func (d *superdaemon) start(generation int) (int, error) {
 	d.sockets.mend(d.logLine)
+	d.steer()
+	if err := d.sockets.place(generation); err != nil {
+		return 0, err
+	}
 	return d.workers.start(generation, d.loop.StartedAt > 0)
 }
 
 func (d *superdaemon) signal(pid int, sig syscall.Signal) {
+	d.steer() // before the worker stops to accept
 	if err := d.workers.adopted.signal(pid, sig); err != nil {
 		d.logLine(msgNotSent(sig, pid, err))
 	}
@@ -118,6 +123,7 @@ func (d *superdaemon) executed(pid int) bool { return !process.IsTrampoline(pid)
 func (d *superdaemon) forget(pid int) { d.workers.forget(pid) }
 
 func (d *superdaemon) writeStatus(workers []status.Worker) {
+	d.steer()
 	d.status.plain.Write(status.Encode(workers))
 }
 

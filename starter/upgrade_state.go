@@ -19,6 +19,7 @@ import (
 	"github.com/start-server/start-server/internal/logfile"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/socket"
+	"github.com/start-server/start-server/internal/steer"
 )
 
 // upgradeStateVersion is increased if a superdaemon that reads the previous version would do
@@ -47,6 +48,7 @@ type upgradeState struct {
 type partStates struct {
 	Sockets       []*socket.Socket `json:"sockets"`
 	Inherited     []int            `json:"inherited"`
+	Steered       []*steer.Group   `json:"steered,omitempty"` // in the order of the steered sockets
 	StatusWritten bool             `json:"status_written"`
 	StatusPending bool             `json:"status_pending"` // the status file could not be written
 	Unsent        []string         `json:"unsent"`         // to the service manager
@@ -85,6 +87,7 @@ func (s *upgradeState) descriptors() []int {
 	for _, sock := range s.Sockets {
 		fds = append(fds, sock.FD)
 	}
+	fds = append(fds, spares(s.Steered, s.Sockets)...)
 	for _, r := range s.Receivers {
 		fds = append(fds, r.Descriptor)
 	}
@@ -184,6 +187,11 @@ func (s *upgradeState) check() error {
 	for _, sock := range s.Sockets {
 		if sock == nil || sock.RequestedFD < -1 || sock.RequestedFD >= limit {
 			return fmt.Errorf("%+v is not a socket", sock)
+		}
+	}
+	for _, g := range s.Steered {
+		if g == nil || !g.Valid() || socketOf(g, s.Sockets) == nil {
+			return fmt.Errorf("%+v are not the sockets of a UDP port", g)
 		}
 	}
 	taken := map[int]bool{}

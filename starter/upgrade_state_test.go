@@ -15,12 +15,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 
 	"github.com/start-server/start-server/internal/copies"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/sdnotify"
 	"github.com/start-server/start-server/internal/socket"
+	"github.com/start-server/start-server/internal/steer"
 )
 
 var golden = flag.Bool("golden", false, "write testdata/upgrade-state-1.json; only before the release")
@@ -61,6 +63,7 @@ func example() *upgradeState {
 				{Key: "/run/app.sock", FD: 11, RequestedFD: -1, Name: "_run_app.sock", Path: "/run/app.sock", Device: 1 << 40, Inode: 1<<63 + 1},
 			},
 			Inherited:     []int{3, 8},
+			Steered:       []*steer.Group{{FDs: []int{20, 10}, Places: map[int]int{5: 1}, Newest: 1}},
 			StatusWritten: true,
 			StatusPending: true,
 			Unsent:        []string{"READY=1"},
@@ -126,7 +129,7 @@ func TestUpgradeState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(s, got, cmp.AllowUnexported(upgradeState{})); diff != "" {
+	if diff := cmp.Diff(s, got, cmp.AllowUnexported(upgradeState{}), cmpopts.IgnoreUnexported(steer.Group{})); diff != "" {
 		t.Errorf("state (-written +read):\n%s", diff)
 	}
 }
@@ -188,7 +191,7 @@ func TestUpgradeStateOfFirstRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := example()
-	want.State.Failed = failedAttempts{} // came later
+	want.State.Failed, want.Steered = failedAttempts{}, nil // came later
 	if !got.compatible(configIn(t, want)) {
 		t.Errorf("not compatible with its options:\n%s", config.Bytes())
 	}
@@ -240,6 +243,10 @@ func TestInvalidUpgradeState(t *testing.T) {
 		"no socket":                        func(s *upgradeState) { s.Sockets[1] = nil },
 		"requested -2":                     func(s *upgradeState) { s.Sockets[0].RequestedFD = -2 },
 		"a huge requested number":          func(s *upgradeState) { s.Sockets[0].RequestedFD = 1 << 30 },
+		"no group of sockets":              func(s *upgradeState) { s.Steered[0] = nil },
+		"a group without its socket":       func(s *upgradeState) { s.Steered[0].FDs[1] = 21 },
+		"a group with another descriptor":  func(s *upgradeState) { s.Steered[0].FDs[0] = 18 },
+		"a place that a group has not":     func(s *upgradeState) { s.Steered[0].Places[5] = 2 },
 		"the pid file at 0":                func(s *upgradeState) { s.PIDFile = 0 },
 		"the log at 0":                     func(s *upgradeState) { s.Log.Pipe[0] = 0 },
 		"half a log":                       func(s *upgradeState) { s.Log.Pipe, s.Log.Output = [2]int{}, [2]int{} },

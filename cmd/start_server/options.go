@@ -40,6 +40,7 @@ type socketOptions struct {
 
 	PathMode  *string `long:"path-mode" no-abbrev:"yes" unquote:"false" value-name:"MODE" description:"permissions of the unix sockets, in octal (default: 0777)"`
 	PathOwner *string `long:"path-owner" no-abbrev:"yes" unquote:"false" value-name:"USER" description:"owner of the unix sockets: USER, USER:GROUP or :GROUP, by name or number (default: unchanged)"`
+	SteerUDP  bool    `long:"steer-udp" no-abbrev:"yes" description:"a UDP socket per generation: QUIC connections stay with theirs, other packets go to the newest"`
 }
 
 type workerOptions struct {
@@ -145,6 +146,7 @@ func configOf(argv []string, stderr io.Writer) (starter.Config, error) {
 func (o options) config(program []string) (starter.Config, error) {
 	c := starter.NewConfig(program...)
 	c.Ports, c.Paths, c.Backlog = o.Sockets.Ports, o.Sockets.Paths, o.Sockets.Backlog
+	c.SteerUDP = o.Sockets.SteerUDP
 	c.PIDFile, c.StatusFile, c.EnvDir = o.Files.PIDFile, o.Files.StatusFile, o.Files.EnvDir
 	c.StatusJSON, c.Version = o.Files.StatusJSON, version
 	c.GiveBack = false // a reader of the output must see its end, and a late signal must not change the exit status

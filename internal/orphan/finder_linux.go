@@ -34,9 +34,21 @@ var errUnsettled = errors.New("the processes are changing")
 // none is exiting, the socket was closed meanwhile, which another attempt shows, or is held
 // elsewhere.
 func (f *Finder) Take(a Address) (Taken, error) {
-	done, err := f.exclude(a)
+	taken, err := f.TakeAll(a)
 	if err != nil {
 		return Taken{}, err
+	}
+	for _, t := range taken[1:] {
+		unix.Close(t.FD)
+	}
+	return taken[0], nil
+}
+
+// TakeAll is like Take, for every socket that is bound to the address.
+func (f *Finder) TakeAll(a Address) ([]Taken, error) {
+	done, err := f.exclude(a)
+	if err != nil {
+		return nil, err
 	}
 	defer done()
 	end, unseenEnd := time.Now().Add(settleTime), time.Time{}
@@ -49,12 +61,12 @@ func (f *Finder) Take(a Address) (Taken, error) {
 		case err == ErrUnseen && unseenEnd.IsZero():
 			unseenEnd = now.Add(unseenTime)
 		case err == ErrUnseen && now.After(unseenEnd):
-			return Taken{}, ErrUnseen
+			return nil, ErrUnseen
 		case now.After(end):
-			return Taken{}, ErrNone
+			return nil, ErrNone
 		}
 		if err := f.Pause(settlePause); err != nil {
-			return Taken{}, err
+			return nil, err
 		}
 	}
 }
@@ -91,31 +103,42 @@ func (f *Finder) exclude(a Address) (done func(), err error) {
 	return func() { unix.Close(fd) }, nil
 }
 
-func (f *Finder) take(a Address) (Taken, error) {
+func (f *Finder) take(a Address) (taken []Taken, err error) {
 	inodes := a.inodes()
 	if len(inodes) == 0 {
-		return Taken{}, ErrNone
+		return nil, ErrNone
 	}
 	all := takeSnapshot()
 	var workers []Worker
+	defer func() {
+		if err == nil {
+			f.keep(workers)
+			return
+		}
+		closeAll(workers)
+		for _, t := range taken {
+			unix.Close(t.FD)
+		}
+	}()
 	for _, inode := range inodes {
 		found, err := f.holders(all, inode, a)
 		workers = append(workers, found...)
 		if err != nil {
-			closeAll(workers)
-			return Taken{}, err
+			return taken, err
 		}
-	}
-	taken, err := all.copy(inodes[0], a)
-	if err != nil {
-		closeAll(workers)
+		copied, err := all.copy(inode, a)
 		var errno unix.Errno
-		if errors.As(err, &errno) {
-			err = &ForbiddenError{PID: workers[0].PID, Err: err}
+		switch {
+		case errors.As(err, &errno):
+			return taken, &ForbiddenError{PID: found[0].PID, Err: err}
+		case err != nil:
+			return taken, err
 		}
-		return Taken{}, err
+		for _, w := range found {
+			copied.Generations = append(copied.Generations, w.Generation)
+		}
+		taken = append(taken, copied)
 	}
-	f.keep(workers)
 	return taken, nil
 }
 

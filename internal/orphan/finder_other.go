@@ -18,6 +18,11 @@ func (f *Finder) Take(Address) (Taken, error) {
 // IsAt returns false: no descriptor store passes sockets on.
 func IsAt(string, int) bool { return false }
 
+// TakeAll returns an error likewise.
+func (f *Finder) TakeAll(Address) ([]Taken, error) {
+	return nil, &ForbiddenError{Err: errors.ErrUnsupported}
+}
+
 // Adopt finds no workers.
 func (f *Finder) Adopt(int, string) {}
 

@@ -27,8 +27,9 @@ type Worker struct {
 
 // A Taken socket is a copy of a worker's descriptor, close-on-exec.
 type Taken struct {
-	FD   int
-	From int // the pid of the process that it was copied from
+	FD          int
+	From        int   // the pid of the process that it was copied from
+	Generations []int // of the workers that hold it
 }
 
 // A Finder looks for workers and collects those that it finds.

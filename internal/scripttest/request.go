@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +26,8 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	fmt.Fprint(ts.Stdout(), answer)
 }
 
-// request returns the page at path or, over UDP, the answer to a packet that contains path.
+// request returns the page at path or, over UDP, the answer to a packet that contains path, in
+// which \x01 stands for a byte.
 func request(network, address, path string, limit time.Duration) (string, error) {
 	conn, err := net.DialTimeout(network, address, limit)
 	if err != nil {
@@ -37,7 +39,11 @@ func request(network, address, path string, limit time.Duration) (string, error)
 	}
 	if network == "udp" {
 		buf := make([]byte, 1500)
-		if _, err := io.WriteString(conn, path); err != nil {
+		packet, err := strconv.Unquote(`"` + path + `"`)
+		if err != nil {
+			return "", err
+		}
+		if _, err := io.WriteString(conn, packet); err != nil {
 			return "", err
 		}
 		n, err := conn.Read(buf)

@@ -11,7 +11,8 @@
 //	waitmatch FILE REGEXP [COUNT]   wait until the file matches COUNT times (1); ^ and $ match at line ends
 //	waitgone FILE                   wait until the file does not exist
 //	fetch ADDRESS PATH              request a page, which becomes stdout; ! fetch: the request fails. ADDRESS is a unix
-//	                                socket, or a file with one line: "tcp HOST:PORT", "udp HOST:PORT" or "unix PATH"
+//	                                socket, or a file with one line: "tcp HOST:PORT", "udp HOST:PORT" or "unix PATH";
+//	                                over UDP the path is the packet, in which \x01 stands for a byte
 //	dial ADDRESS                    connect; ! dial: the connection is refused
 //	write FILE LINE...              create or replace a file, atomically, with these lines
 //	healthy NAME|FILE               check the superdaemon, whose files are app.sock and status: one worker, which answers;

@@ -45,6 +45,9 @@ func (g *Group) Valid() bool {
 	return true
 }
 
+// Has reports whether a descriptor is one of the group.
+func (g *Group) Has(fd int) bool { return slices.Contains(g.FDs, fd) }
+
 // Take returns the socket for a worker that is about to be started. If no worker serves, it is the
 // one in which packets wait already, otherwise an empty one. Call Route first.
 func (g *Group) Take(generation int) (fd int, err error) {
