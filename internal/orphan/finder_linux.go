@@ -24,11 +24,12 @@ const (
 )
 
 // errUnsettled means that processes are just ending or starting: try again.
-var errUnsettled = errors.New("the processes are changing")
+var errUnsettled = errors.New("processes that may hold it are still starting or ending")
 
 // Take copies the socket that is bound to the address from a worker of a superdaemon that is gone.
 // Workers then includes every worker that holds it. An error is ErrNone, ErrUnseen, a
-// *ForbiddenError, or an error of Pause.
+// *ForbiddenError, a *DetachedError, an error of Pause, or means that processes keep starting or
+// ending for too long.
 //
 // A process that exits is in /proc until it has closed its sockets. So if no process is found and
 // none is exiting, the socket was closed meanwhile, which another attempt shows, or is held
@@ -46,11 +47,6 @@ func (f *Finder) Take(a Address) (Taken, error) {
 
 // TakeAll is like Take, for every socket that is bound to the address.
 func (f *Finder) TakeAll(a Address) ([]Taken, error) {
-	done, err := f.exclude(a)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
 	end, unseenEnd := time.Now().Add(settleTime), time.Time{}
 	for {
 		taken, err := f.take(a)
@@ -63,44 +59,12 @@ func (f *Finder) TakeAll(a Address) ([]Taken, error) {
 		case err == ErrUnseen && now.After(unseenEnd):
 			return nil, ErrUnseen
 		case now.After(end):
-			return nil, ErrNone
+			return nil, err
 		}
 		if err := f.Pause(settlePause); err != nil {
 			return nil, err
 		}
 	}
-}
-
-// exclude keeps two superdaemons that start at the same time from taking the same socket: the
-// second one waits, and then finds the first among the processes that hold the socket. The lock is
-// an abstract unix socket, which the kernel removes with its process.
-func (f *Finder) exclude(a Address) (done func(), err error) {
-	name := a.Path
-	for _, addr := range a.Ports {
-		name += addr.String() + " "
-	}
-	if a.UDP {
-		name += "udp"
-	}
-	if full := "@start_server takes over " + name; len(full) < 108 {
-		name = full
-	} else {
-		name = full[:107]
-	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return func() {}, nil
-	}
-	for end := time.Now().Add(2 * settleTime); time.Now().Before(end); {
-		if unix.Bind(fd, &unix.SockaddrUnix{Name: name}) != unix.EADDRINUSE {
-			break
-		}
-		if err := f.Pause(settlePause); err != nil {
-			unix.Close(fd)
-			return nil, err
-		}
-	}
-	return func() { unix.Close(fd) }, nil
 }
 
 func (f *Finder) take(a Address) (taken []Taken, err error) {
@@ -268,6 +232,10 @@ func (all snapshot) copy(inode uint64, a Address) (Taken, error) {
 				unix.Close(copied)
 				return Taken{}, &ForbiddenError{PID: p.pid, Err: err}
 			}
+			if !claim(copied) {
+				unix.Close(copied)
+				return Taken{}, errUnsettled
+			}
 			return Taken{FD: copied, From: p.pid}, nil
 		case failed == nil:
 			unix.Close(copied)
@@ -276,6 +244,14 @@ func (all snapshot) copy(inode uint64, a Address) (Taken, error) {
 		}
 	}
 	return Taken{}, err
+}
+
+// claim locks the socket for this process, as long as it has the copy. It reports false if another
+// superdaemon, which starts at the same time, has locked it: that one is going to be found among the
+// processes that hold the socket. Nobody else can lock it: that takes a descriptor of the socket.
+func claim(fd int) bool {
+	err := unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	return err != unix.EAGAIN && err != unix.EACCES
 }
 
 func copyFrom(pid, fd int) (int, error) {

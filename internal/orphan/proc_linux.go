@@ -1,6 +1,7 @@
 package orphan
 
 import (
+	"fmt"
 	"os"
 	"path"
 	"slices"
@@ -19,6 +20,7 @@ type process struct {
 	parent  int
 	started uint64         // clock ticks after boot
 	leads   bool           // a session of its own
+	thread  int            // one that runs; 0 if it is exiting
 	exiting bool           // a zombie, or on its way to be one
 	closing bool           // exiting, and may still hold descriptors, which /proc does not show any more
 	hidden  bool           // its descriptors cannot be read
@@ -35,16 +37,16 @@ func look(pid int) *process {
 		return nil
 	}
 	return &process{pid: pid, parent: stat.Parent, started: stat.Started, leads: stat.Session == pid,
-		exiting: stat.Exiting, closing: stat.Exiting && !stat.Ended}
+		thread: stat.Thread, exiting: stat.Exiting, closing: stat.Exiting && !stat.Ended}
 }
 
 func procFile(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/" + name }
 
-// readSockets reads which sockets a process holds. hidden means that its descriptors cannot be
+// readSockets reads which sockets a process holds, from its fd directory. hidden means that its descriptors cannot be
 // read.
-func readSockets(pid int) (sockets map[uint64]int, hidden bool) {
+func readSockets(directory string) (sockets map[uint64]int, hidden bool) {
 	sockets = map[uint64]int{}
-	dir, err := os.Open(procFile(pid, "fd"))
+	dir, err := os.Open(directory)
 	if err != nil {
 		return sockets, true
 	}
@@ -53,7 +55,7 @@ func readSockets(pid int) (sockets map[uint64]int, hidden bool) {
 	hidden = err != nil && len(names) == 0
 	var buf [64]byte
 	for _, name := range names {
-		n, err := unix.Readlink(procFile(pid, "fd/"+name), buf[:])
+		n, err := unix.Readlink(directory+"/"+name, buf[:])
 		if err != nil {
 			continue
 		}
@@ -128,8 +130,11 @@ func takeSnapshot() snapshot {
 			continue
 		}
 		// Its state comes last: if it was closing its descriptors meanwhile, that shows it.
-		sockets, hidden := readSockets(pid)
+		sockets, hidden := readSockets(procFile(pid, "fd"))
 		if p := look(pid); p != nil {
+			if p.thread != pid && !p.exiting { // without its first thread, the process itself shows none
+				sockets, hidden = readSockets(procFile(pid, fmt.Sprintf("task/%d/fd", p.thread)))
+			}
 			p.sockets, p.hidden = sockets, hidden
 			all[pid] = p
 		}

@@ -3,6 +3,7 @@ package process
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -14,31 +15,70 @@ type Stat struct {
 	Parent  int    // pid
 	Session int    // the pid of its leader
 	Started uint64 // hundredths of a second after boot (USER_HZ is 100 on every system that Go runs on)
-	Exiting bool   // a zombie, or about to become one
+	Thread  int    // one that still runs: the first, unless that has ended (pthread_exit in main); 0 for none
+	Exiting bool   // a zombie, or about to become one: no thread runs any more
 	Ended   bool   // a zombie whose threads have all ended: it holds no descriptors any more
 }
+
+// Indices of the fields that follow the name of a process in its stat file.
+const (
+	statState   = 0
+	statParent  = 1
+	statSession = 3
+	statFlags   = 6
+	statThreads = 17
+	statStarted = 19
+)
 
 // ReadStat reads the stat file of a process. It reports false if there is no such process, or /proc
 // does not show it.
 func ReadStat(pid int) (s Stat, ok bool) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
+	f := statFields(fmt.Sprintf("/proc/%d/stat", pid))
+	if f == nil {
 		return Stat{}, false
 	}
-	// PID (NAME) STATE PPID ...; the name may hold any byte.
-	f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	const state, parent, session, flags, threads, started = 0, 1, 3, 6, 17, 19
-	if len(f) <= started {
-		return Stat{}, false
+	s.Ended = f[statState] == "X" || f[statState] == "Z" && (f[statThreads] == "0" || f[statThreads] == "1")
+	switch {
+	case !isExiting(f):
+		s.Thread = pid
+	case !s.Ended:
+		s.Thread = runningThread(pid)
 	}
-	const exiting = 0x4 // PF_EXITING
-	set, _ := strconv.ParseUint(f[flags], 10, 64)
-	s.Exiting = f[state] == "Z" || f[state] == "X" || set&exiting != 0
-	s.Ended = f[state] == "X" || f[state] == "Z" && (f[threads] == "0" || f[threads] == "1")
-	s.Parent, _ = strconv.Atoi(f[parent])
-	s.Session, _ = strconv.Atoi(f[session])
-	s.Started, err = strconv.ParseUint(f[started], 10, 64)
+	s.Exiting = s.Thread == 0
+	s.Parent, _ = strconv.Atoi(f[statParent])
+	s.Session, _ = strconv.Atoi(f[statSession])
+	started, err := strconv.ParseUint(f[statStarted], 10, 64)
+	s.Started = started
 	return s, err == nil
+}
+
+// statFields returns the fields of a stat file that follow the name, which may hold any byte, or nil.
+func statFields(file string) []string {
+	text, err := os.ReadFile(file)
+	f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	if err != nil || len(f) <= statStarted {
+		return nil
+	}
+	return f
+}
+
+// isExiting reports whether a thread has ended, or is about to.
+func isExiting(fields []string) bool {
+	const exiting = 0x4 // PF_EXITING
+	flags, _ := strconv.ParseUint(fields[statFlags], 10, 64)
+	return fields[statState] == "Z" || fields[statState] == "X" || flags&exiting != 0
+}
+
+// runningThread returns a thread that is not exiting, or 0.
+func runningThread(pid int) int {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, file := range files {
+		if f := statFields(file); f != nil && !isExiting(f) {
+			thread, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			return thread
+		}
+	}
+	return 0
 }
 
 // Ending reports whether a process is exiting, or was sent KILL. It may hold its descriptors and
