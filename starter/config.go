@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/start-server/start-server/internal/accepting"
 	"github.com/start-server/start-server/internal/account"
 	"github.com/start-server/start-server/internal/copies"
 	"github.com/start-server/start-server/internal/logfile"
@@ -42,14 +43,15 @@ type Config struct {
 	EnvDir string // "" is $ENVDIR
 	User   string // "user" or "user:group" that the program runs as, names or numbers; "" is that of this process
 
-	Interval     time.Duration // a worker that is alive after this time has started; NewConfig: 1 s
-	ReadyTimeout time.Duration // a worker that is not ready after this time has failed; 0: Interval decides
-	KillTimeout  time.Duration // from the signal to stop a worker to SIGKILL; 0: never
-	MaxAttempts  int           // failed attempts until a restart, or the first start, is given up; 0: never
-	StopFirst    bool          // stop the old workers before a new one is started
-	StopDelay    time.Duration // between a signal to stop and the signal to the workers
-	SignalOnHUP  string        // the signal to old workers after a HUP; NewConfig: "TERM"
-	SignalOnTERM string        // the signal to workers after a TERM; NewConfig: "TERM"
+	Interval      time.Duration // a worker that is alive after this time has started; NewConfig: 1 s
+	ReadyTimeout  time.Duration // a worker that is not ready after this time has failed; 0: Interval decides
+	AcceptTimeout time.Duration // a worker that does not wait for connections on each stream socket after this time has failed; 0: Interval decides
+	KillTimeout   time.Duration // from the signal to stop a worker to SIGKILL; 0: never
+	MaxAttempts   int           // failed attempts until a restart, or the first start, is given up; 0: never
+	StopFirst     bool          // stop the old workers before a new one is started
+	StopDelay     time.Duration // between a signal to stop and the signal to the workers
+	SignalOnHUP   string        // the signal to old workers after a HUP; NewConfig: "TERM"
+	SignalOnTERM  string        // the signal to workers after a TERM; NewConfig: "TERM"
 
 	AutoRestart         bool           // false: $ENABLE_AUTO_RESTART
 	AutoRestartInterval *time.Duration // nil: $AUTO_RESTART_INTERVAL, or 360 s
@@ -97,6 +99,7 @@ func (c Config) Validate() error {
 		option("signal-on-term", termErr),
 		notNegative("interval", c.Interval),
 		notNegative("ready-timeout", c.ReadyTimeout),
+		c.validateAcceptTimeout(),
 		notNegative("kill-timeout", c.KillTimeout),
 		notNegative("stop-delay", c.StopDelay),
 		c.validateAccounts(),
@@ -136,6 +139,19 @@ func (c Config) validateProgram() error {
 		}
 	}
 	return nil
+}
+
+// validateAcceptTimeout returns an error if workers cannot be looked at as asked for.
+func (c Config) validateAcceptTimeout() error {
+	err := notNegative("accept-timeout", c.AcceptTimeout)
+	switch {
+	case c.AcceptTimeout <= 0:
+	case !accepting.Supported:
+		err = fmt.Errorf("--accept-timeout=%s: requires Linux", seconds(c.AcceptTimeout))
+	case c.ReadyTimeout > 0:
+		err = fmt.Errorf("--accept-timeout=%s: cannot be used together with --ready-timeout", seconds(c.AcceptTimeout))
+	}
+	return err
 }
 
 // validateWorkers returns an error if several workers cannot be run as asked for.

@@ -14,8 +14,8 @@ type (
 	// WorkerStarted means that a worker process was started. It does not serve yet.
 	WorkerStarted struct{ PID, Generation int }
 
-	// WorkerReady means that a worker has started: it is alive after Config.Interval, or has sent
-	// READY=1.
+	// WorkerReady means that a worker has started: it is alive after Config.Interval, has sent
+	// READY=1, or waits for connections.
 	WorkerReady struct{ PID, Generation int }
 
 	// WorkerAdopted means that a worker of a superdaemon that was killed was adopted. It serves

@@ -158,8 +158,14 @@ func (l *loop) onNotice(n notice) {
 	if n.Process != "" {
 		l.runtime.onProcess(n.PID, n.Process)
 	}
-	if n.Ready {
+	switch r := n.Accepting; {
+	case r == nil && !n.Ready:
+	case r == nil || r.Unseen == "" && len(r.Missing) == 0:
 		l.onReady(n.PID)
+	case r.Unseen != "":
+		l.onUnseen(n.PID, r.Unseen)
+	default:
+		l.onMissing(n.PID, r.Missing)
 	}
 }
 

@@ -50,7 +50,7 @@ func (p *fakeRuntime) hup()  { p.loop.signals.HUP <- syscall.SIGHUP }
 func (p *fakeRuntime) term() { p.loop.signals.Stop <- syscall.SIGTERM }
 
 func (p *fakeRuntime) sends(pid int, m sdnotify.Message) func() {
-	return func() { p.loop.notices <- notice{pid, m} }
+	return func() { p.loop.notices <- notice{PID: pid, Message: m} }
 }
 
 // run runs the loop until the stop, and compares the log lines with the script.
@@ -297,7 +297,7 @@ func TestGiveUpWhileNoneServes(t *testing.T) {
 
 func TestGiveUpFirstStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, readyTimeout: 2 * time.Second, maxAttempts: 2})
+		p := newFakeRuntime(t, rules{interval: time.Second, readiness: byNotice, startTimeout: 2 * time.Second, maxAttempts: 2})
 		p.slow = 3 * time.Second
 		p.run(`
 		0 starting new worker 1
@@ -375,7 +375,7 @@ func TestAutoRestart(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, readyTimeout: 5 * time.Second, killTimeout: 2 * time.Second})
+		p := newFakeRuntime(t, rules{interval: time.Second, readiness: byNotice, startTimeout: 5 * time.Second, killTimeout: 2 * time.Second})
 		p.slow = time.Minute
 		p.at(0.25, p.sends(1, sdnotify.Message{Ready: true}))
 		p.at(10, p.hup)

@@ -76,6 +76,23 @@ func msgNotReady(pid int, timeout time.Duration, sig string) string {
 	return fmt.Sprintf("new worker %d is not ready after %s secs, sending %s", pid, seconds(timeout), sig)
 }
 
+func msgNotAccepting(pid int, keys []string, timeout time.Duration, sig string) string {
+	return fmt.Sprintf("new worker %d %s after %s secs, sending %s", pid, notAcceptingOn(keys), seconds(timeout), sig)
+}
+
+// notAcceptingOn says on which sockets, by their keys, a worker does not accept connections.
+func notAcceptingOn(keys []string) string {
+	text := "does not accept connections"
+	if len(keys) > 0 {
+		text += " on " + strings.Join(keys, ", ")
+	}
+	return text
+}
+
+func msgUnseen(pid int, why string) string {
+	return fmt.Sprintf("cannot see whether new worker %d accepts connections: %s; it has started if it is alive after --interval", pid, why)
+}
+
 func msgDiedUnexpectedly(pid, status int) string {
 	return fmt.Sprintf("worker %d died unexpectedly with status:%s, restarting", pid, statusWord(status))
 }
@@ -154,6 +171,10 @@ func statusWord(status int) string {
 
 func howNotReady(timeout time.Duration) string {
 	return fmt.Sprintf("not ready in %s secs", seconds(timeout))
+}
+
+func howNotAccepting(keys []string, timeout time.Duration) string {
+	return fmt.Sprintf("%s after %s secs", notAcceptingOn(keys), seconds(timeout))
 }
 
 func msgKillTimeout(pid int, timeout time.Duration) string {
@@ -257,6 +278,9 @@ func (s *supervisor) describe() string {
 	}
 	if c := s.Candidate; c != nil && !c.Dead {
 		text += fmt.Sprintf("; generation %d (pid %d) is starting", c.Generation, c.PID)
+		if len(c.Missing) > 0 {
+			text += ", " + notAcceptingOn(c.Missing)
+		}
 	}
 	if n := len(s.Old) - len(s.notYetStopped()); n > 0 {
 		text += fmt.Sprintf("; %s finishing", count(n, "old worker"))

@@ -40,7 +40,7 @@ func (w *worker) report(candidate bool) status.WorkerReport {
 	case candidate:
 		state = "starting"
 	}
-	return status.WorkerReport{PID: w.PID, Generation: w.Generation, State: state, Since: w.Since, Status: w.StatusText}
+	return status.WorkerReport{PID: w.PID, Generation: w.Generation, State: state, Since: w.Since, Status: w.StatusText, Missing: w.Missing}
 }
 
 // report returns the restart in the form of the JSON status, nil for the first start. The clock of
@@ -62,7 +62,8 @@ func (d *superdaemon) report() status.Report {
 	r := d.loop.report(os.Getpid(), d.config.Version)
 	c := d.config
 	r.Superdaemon.Options = status.Options{
-		Interval: c.Interval.Seconds(), ReadyTimeout: c.ReadyTimeout.Seconds(), KillTimeout: c.KillTimeout.Seconds(), LogFile: c.LogFile,
+		Interval: c.Interval.Seconds(), ReadyTimeout: c.ReadyTimeout.Seconds(), AcceptTimeout: c.AcceptTimeout.Seconds(),
+		KillTimeout: c.KillTimeout.Seconds(), LogFile: c.LogFile,
 	}
 	for i := range r.Workers {
 		r.Workers[i].Adopted = d.workers.adopted.processes[r.Workers[i].PID] != nil

@@ -162,9 +162,17 @@ func (c Config) rules() rules {
 	if err := errors.Join(err1, err2); err != nil {
 		panic(err) // cannot happen: Validate has parsed them
 	}
+	how := byInterval
+	switch {
+	case c.AcceptTimeout > 0:
+		how = byAccepting
+	case c.ReadyTimeout > 0:
+		how = byNotice
+	}
 	return rules{
 		interval:     c.Interval,
-		readyTimeout: c.ReadyTimeout,
+		readiness:    how,
+		startTimeout: max(c.ReadyTimeout, c.AcceptTimeout),
 		killTimeout:  c.KillTimeout,
 		maxAttempts:  c.MaxAttempts,
 		stopFirst:    c.StopFirst,

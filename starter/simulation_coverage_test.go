@@ -29,6 +29,10 @@ var (
 		{name: "a socket was replaced"},
 		{name: "the candidate is ready", only: []phase{starting}},
 		{name: "another worker is ready"},
+		{name: "the candidate does not accept", only: []phase{starting}},
+		{name: "another worker does not accept"},
+		{name: "the candidate cannot be seen", only: []phase{starting}},
+		{name: "another worker cannot be seen"},
 		{name: "the candidate wants more time", only: []phase{starting}},
 		{name: "another worker wants more time"},
 		{name: "something is due"},
@@ -138,6 +142,24 @@ func (o observed) onReady(pid int) {
 		o.count("another worker is ready")
 	}
 	o.supervisor.onReady(pid)
+}
+
+func (o observed) onMissing(pid int, keys []string) {
+	if o.isCandidate(pid) {
+		o.count("the candidate does not accept")
+	} else {
+		o.count("another worker does not accept")
+	}
+	o.supervisor.onMissing(pid, keys)
+}
+
+func (o observed) onUnseen(pid int, why string) {
+	if o.isCandidate(pid) {
+		o.count("the candidate cannot be seen")
+	} else {
+		o.count("another worker cannot be seen")
+	}
+	o.supervisor.onUnseen(pid, why)
 }
 
 func (o observed) onExtend(pid int, by time.Duration) {

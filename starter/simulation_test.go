@@ -54,6 +54,7 @@ func TestSimulationCatches(t *testing.T) {
 		"restarts during the delay of a stop":      func(s *supervisor) decider { return oblivious{s} },
 		"never gives up":                           func(s *supervisor) decider { return stubborn{s} },
 		"ends when no worker serves":               func(s *supervisor) decider { return resigned{s} },
+		"waits for ever for what it cannot see":    func(s *supervisor) decider { return blind{s} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(2000) {
@@ -83,6 +84,8 @@ type decider interface {
 	onSignal(syscall.Signal)
 	onExit(pid, status int)
 	onReady(pid int)
+	onMissing(pid int, keys []string)
+	onUnseen(pid int, why string)
 	onExtend(pid int, by time.Duration)
 	onSocketReplaced()
 	onTimer()
@@ -140,6 +143,16 @@ func (r resigned) onTimer() {
 	r.supervisor.onTimer()
 	if r.Phase < stopping && r.Restart.Result == givenUp && r.serving() == nil {
 		r.stopAll(syscall.SIGTERM)
+	}
+}
+
+// blind forgets that the interval decides when it cannot see whether a worker accepts connections.
+type blind struct{ *supervisor }
+
+func (b blind) onUnseen(pid int, why string) {
+	b.supervisor.onUnseen(pid, why)
+	if b.isStarting(pid) {
+		b.Candidate.Unseen = ""
 	}
 }
 
@@ -204,6 +217,7 @@ type world struct {
 	lastHUP  bool          // no worker was started since the last HUP
 	failed   int           // attempts since a worker has started, a HUP was acted on or a restart was given up
 	lines    []string
+	unseen   string // pid of the latest worker that could not be seen
 	hints    int
 	err      error
 }
@@ -316,7 +330,8 @@ func (w *world) adopt() {
 func randomRules(r *rand.Rand) rules {
 	return rules{
 		interval:     []time.Duration{0, time.Second, 3 * time.Second}[r.IntN(3)],
-		readyTimeout: []time.Duration{0, 2 * time.Second}[r.IntN(2)],
+		readiness:    []readiness{byInterval, byNotice, byAccepting}[r.IntN(3)],
+		startTimeout: 2 * time.Second,
 		killTimeout:  []time.Duration{0, 2 * time.Second}[r.IntN(2)],
 		stopFirst:    r.IntN(3) == 0,
 		stopDelay:    []time.Duration{0, 3 * time.Second}[r.IntN(2)],
@@ -362,11 +377,7 @@ func (w *world) event(d decider, end bool) {
 		if len(pids) == 0 {
 			break
 		}
-		if pid := pids[w.random.IntN(len(pids))]; w.random.IntN(4) > 0 {
-			d.onReady(pid)
-		} else {
-			d.onExtend(pid, time.Second)
-		}
+		w.report(d, pids[w.random.IntN(len(pids))])
 	default: // only time passes
 		if c := w.sup.Candidate; c != nil && w.random.IntN(2) == 0 {
 			d.onReady(c.PID)
@@ -379,6 +390,20 @@ func (w *world) event(d decider, end bool) {
 				w.kill(pid)
 			}
 		}
+	}
+}
+
+// report generates what a worker sends, or what is seen of it.
+func (w *world) report(d decider, pid int) {
+	switch n := w.random.IntN(6); {
+	case n < 3:
+		d.onReady(pid)
+	case n == 3:
+		d.onExtend(pid, time.Second)
+	case n == 4:
+		d.onMissing(pid, []string{"8080"})
+	case w.rules.readiness == byAccepting:
+		d.onUnseen(pid, "not permitted")
 	}
 }
 
@@ -454,6 +479,9 @@ func (w *world) check() {
 	}
 	if s := w.sup; s.Phase == running && s.SocketReplaced && s.StopAt == 0 {
 		w.fail("no worker was started for the socket that was replaced")
+	}
+	if c := w.sup.Current; c != nil && (c.Missing != nil || !c.Started) {
+		w.fail("%d serves and does not accept connections on %v", c.PID, c.Missing)
 	}
 	if w.sup.Phase == running && w.lastHUP {
 		w.fail("a HUP was forgotten")
@@ -565,6 +593,12 @@ func (w *world) emit(Event) {}
 
 func (w *world) logLine(line string) {
 	w.lines = append(w.lines, line)
+	if w.unseen != "" && strings.HasPrefix(line, "new worker "+w.unseen+" does not accept") {
+		w.fail("%s cannot be seen, and is stopped because it does not accept connections", w.unseen)
+	}
+	if pid, ok := strings.CutPrefix(line, "cannot see whether new worker "); ok {
+		w.unseen, _, _ = strings.Cut(pid, " ")
+	}
 	for _, verdict := range []string{"received HUP", "autorestart", msgSocketReplaced, "new worker is now running", "giving up the restart"} {
 		if strings.HasPrefix(line, verdict) {
 			w.failed = 0

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/accepting"
 	"github.com/start-server/start-server/internal/orphan"
 	"github.com/start-server/start-server/internal/portspec"
 	"github.com/start-server/start-server/internal/process"
@@ -71,6 +72,9 @@ func (s *sockets) open(ports []portspec.Port, detached bool, pause func(time.Dur
 	s.list = append(s.list, s.dropStored(offered)...)
 	for _, o := range given {
 		s.finder.Adopt(o.FD, o.Key)
+	}
+	if s.config.AcceptTimeout > 0 && len(s.listening()) == 0 {
+		return fmt.Errorf("--accept-timeout=%s: no TCP port or unix socket to accept connections on", seconds(s.config.AcceptTimeout))
 	}
 	return s.fit()
 }
@@ -305,6 +309,17 @@ func (s *sockets) forWorker(vars map[string]string) []uintptr {
 	}
 	vars["SERVER_STARTER_PORT"] = strings.Join(entries, ";")
 	return files
+}
+
+// listening returns the stream sockets.
+func (s *sockets) listening() (list []accepting.Socket) {
+	for _, o := range s.list {
+		var st unix.Stat_t
+		if o.Listening && unix.Fstat(o.FD, &st) == nil {
+			list = append(list, accepting.Socket{Key: o.Key, Inode: st.Ino})
+		}
+	}
+	return list
 }
 
 func (s *sockets) close() {

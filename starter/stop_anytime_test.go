@@ -22,9 +22,9 @@ func TestStopAnytime(t *testing.T) {
 	t.Parallel()
 	for name, r := range map[string]rules{
 		"interval": {interval: time.Second},
-		"ready":    {interval: time.Second, readyTimeout: 2 * time.Second},
+		"ready":    {interval: time.Second, readiness: byNotice, startTimeout: 2 * time.Second},
 		"at once":  {},
-		"kill":     {interval: time.Second, readyTimeout: time.Second, killTimeout: time.Second},
+		"kill":     {interval: time.Second, readiness: byNotice, startTimeout: time.Second, killTimeout: time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -50,7 +50,7 @@ func stopAt(t *testing.T, r rules, at float64) {
 			generation := p.loop.Generation
 			p.at(0.3, func() {
 				select {
-				case p.loop.notices <- notice{generation, sdnotify.Message{Ready: true}}:
+				case p.loop.notices <- notice{PID: generation, Message: sdnotify.Message{Ready: true}}:
 				case <-time.After(time.Minute): // the loop has ended
 				}
 			})
@@ -88,7 +88,7 @@ func TestStopBeforeTheStart(t *testing.T) {
 // TestWhileStopping checks that a stop is affected only by deaths and by the time for KILL.
 func TestWhileStopping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, readyTimeout: time.Second, killTimeout: 2 * time.Second})
+		p := newFakeRuntime(t, rules{interval: time.Second, readiness: byNotice, startTimeout: time.Second, killTimeout: 2 * time.Second})
 		p.slow = time.Minute
 		p.at(0.5, p.sends(1, sdnotify.Message{Ready: true}))
 		p.at(2, p.term)

@@ -47,7 +47,7 @@ func TestStopFirst(t *testing.T) {
 // has ended before the next one is started.
 func TestStopFirstStraggler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, stopFirst: true, readyTimeout: 2 * time.Second, killTimeout: 4 * time.Second})
+		p := newFakeRuntime(t, rules{interval: time.Second, stopFirst: true, readiness: byNotice, startTimeout: 2 * time.Second, killTimeout: 4 * time.Second})
 		p.slow = time.Hour
 		p.at(10, p.term)
 		p.run(`

@@ -55,6 +55,7 @@ func (d *superdaemon) blocking() int {
 	n := 2
 	for _, optional := range []bool{
 		d.config.StatusFile != "", d.config.StatusJSON != "", d.workers.environment.dir != "", d.config.OnEvent != nil,
+		d.config.AcceptTimeout > 0,
 	} {
 		if optional {
 			n++
@@ -113,6 +114,7 @@ func (d *superdaemon) start(generation int) (int, error) {
 
 func (d *superdaemon) signal(pid int, sig syscall.Signal) {
 	d.steer() // before the worker stops to accept
+	d.workers.unwatch(pid)
 	if err := d.workers.adopted.signal(pid, sig); err != nil {
 		d.logLine(msgNotSent(sig, pid, err))
 	}

@@ -38,6 +38,9 @@ type worker struct {
 	KillAt     time.Duration `json:"kill_at"`     // when to send KILL; 0 for never
 	StatusText string        `json:"status_text"` // its last STATUS=
 	Since      time.Time     `json:"since"`       // when its state last changed: starting, serving, stopping
+
+	Missing []string `json:"missing,omitempty"` // while it starts: sockets on which it does not accept connections yet
+	Unseen  string   `json:"unseen,omitempty"`  // why that cannot be seen: then the interval decides
 }
 
 // statusUnknown is the status of a worker that is not a child.
@@ -46,7 +49,8 @@ const statusUnknown = -1
 // rules are the options that the supervisor follows. They never change.
 type rules struct {
 	interval     time.Duration
-	readyTimeout time.Duration // 0: a worker that is alive after the interval has started
+	readiness    readiness
+	startTimeout time.Duration // until a worker must have shown that it has started; not for byInterval
 	killTimeout  time.Duration // 0: no worker is ever killed
 	stopFirst    bool          // a new worker is started after the old ones have ended
 	stopDelay    time.Duration // between a signal to stop and the signal to the workers
@@ -55,6 +59,15 @@ type rules struct {
 	signalOnTERM stopSignal
 	hints        hints
 }
+
+// readiness is how a worker shows that it has started.
+type readiness int
+
+const (
+	byInterval  readiness = iota // it is alive after the interval (Server::Starter 0.35)
+	byNotice                     // it sends READY=1 (sd_notify(3))
+	byAccepting                  // it waits for connections on its sockets
+)
 
 // stopSignal is a signal that stops a worker, with the name that log lines have for it: the
 // original logs a signal as it was given, a number for a number.
@@ -242,11 +255,35 @@ func (s *supervisor) currentExited(status int) {
 	s.retryAfter(retryPause)
 }
 
-// onReady handles READY=1 from a worker.
+// onReady handles READY=1 from a worker, or that it waits for connections on every socket.
 func (s *supervisor) onReady(pid int) {
-	if c := s.Candidate; s.Phase == starting && c != nil && c.PID == pid && !c.Dead {
+	if s.isStarting(pid) {
 		s.startSucceeded()
 	}
+}
+
+// onMissing handles that a worker does not wait for connections on some of its sockets yet.
+func (s *supervisor) onMissing(pid int, keys []string) {
+	if s.isStarting(pid) {
+		s.Candidate.Missing = keys
+		s.notify("")
+	}
+}
+
+// onUnseen handles that it cannot be seen whether a worker waits for connections: then the interval
+// decides.
+func (s *supervisor) onUnseen(pid int, why string) {
+	if !s.isStarting(pid) || s.Candidate.Unseen != "" {
+		return
+	}
+	s.Candidate.Unseen, s.Candidate.Missing = why, nil
+	s.out.logLine(msgUnseen(pid, why))
+	s.Deadline = s.LastStartAt + s.rules.interval
+}
+
+func (s *supervisor) isStarting(pid int) bool {
+	c := s.Candidate
+	return s.Phase == starting && c != nil && c.PID == pid && !c.Dead
 }
 
 // onExtend handles EXTEND_TIMEOUT_USEC from a worker: its deadline to start or to stop is at least
@@ -369,8 +406,8 @@ func (s *supervisor) startWorker() {
 	s.out.logLine(msgStartingWorker(pid))
 	s.out.emit(WorkerStarted{PID: pid, Generation: s.Generation})
 	s.Deadline = s.now + s.rules.interval
-	if s.rules.readyTimeout > 0 {
-		s.Deadline = s.now + s.rules.readyTimeout
+	if s.rules.readiness != byInterval {
+		s.Deadline = s.now + s.rules.startTimeout
 	}
 	s.notify("")
 	s.onTimer() // the interval may be 0
@@ -397,18 +434,28 @@ func (s *supervisor) finishStart() {
 		if !s.startFailed(c.PID, describeStatus(c.Status)) {
 			s.startWorker()
 		}
-	case s.rules.readyTimeout > 0:
-		s.out.logLine(msgNotReady(c.PID, s.rules.readyTimeout, s.rules.signalOnTERM.name))
-		s.hint(c)
-		s.Old = append(s.Old, c)
-		s.sendStop(c, s.rules.signalOnTERM.Signal)
-		if !s.startFailed(c.PID, howNotReady(s.rules.readyTimeout)) {
-			s.retryAfter(max(s.rules.interval, retryPause))
-		}
+	case s.rules.readiness != byInterval && c.Unseen == "":
+		s.notInTime(c)
 	case !s.out.executed(c.PID): // a busy machine: whether the program can be executed is not known yet
 		s.Deadline = s.now + retryPause
 	default:
 		s.startSucceeded()
+	}
+}
+
+// notInTime stops a candidate that has not shown in time that it has started.
+func (s *supervisor) notInTime(c *worker) {
+	name, timeout := s.rules.signalOnTERM.name, s.rules.startTimeout
+	line, how := msgNotReady(c.PID, timeout, name), howNotReady(timeout)
+	if s.rules.readiness == byAccepting {
+		line, how = msgNotAccepting(c.PID, c.Missing, timeout, name), howNotAccepting(c.Missing, timeout)
+	}
+	s.out.logLine(line)
+	s.hint(c)
+	s.Old = append(s.Old, c)
+	s.sendStop(c, s.rules.signalOnTERM.Signal)
+	if !s.startFailed(c.PID, how) {
+		s.retryAfter(max(s.rules.interval, retryPause))
 	}
 }
 
@@ -420,7 +467,9 @@ func (s *supervisor) hint(c *worker) {
 	}
 	switch {
 	case !c.Dead:
-		s.out.logLine(msgHintReady)
+		if s.rules.readiness == byNotice {
+			s.out.logLine(msgHintReady)
+		}
 	case c.Status == 0:
 		s.out.logLine(msgHintForeground)
 	case c.Status == process.StatusNotExecuted:
@@ -439,7 +488,7 @@ func (s *supervisor) startSucceeded() {
 		s.Old = append(s.Old, s.Current)
 	}
 	s.Current, s.Candidate, s.Failed = s.Candidate, nil, failedAttempts{}
-	s.Current.Started, s.Current.Since = true, s.wall
+	s.Current.Started, s.Current.Missing, s.Current.Since = true, nil, s.wall
 	s.StartedAt = s.now
 	s.writeStatus()
 	s.out.emit(WorkerReady{PID: s.Current.PID, Generation: s.Current.Generation})

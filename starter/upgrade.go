@@ -217,6 +217,7 @@ func (d *superdaemon) exec(p *probe) error {
 	u.Notices = d.workers.pause()
 	err := d.execute(u, p)
 	d.workers.unpause()
+	d.watchCandidate()
 	d.loop.step(func() { d.loop.resume(u.Signals, u.Notices) })
 	return err
 }
@@ -267,6 +268,13 @@ func keepOpen(fds []int, open bool) {
 	}
 }
 
+// watchCandidate continues to look whether the candidate waits for connections.
+func (d *superdaemon) watchCandidate() {
+	if c := d.loop.Candidate; c != nil && !c.Dead && c.Unseen == "" {
+		d.workers.watch(c.PID)
+	}
+}
+
 // saveState returns the state that crosses an upgrade.
 func (d *superdaemon) saveState() *upgradeState {
 	u := &upgradeState{
@@ -310,6 +318,7 @@ func (d *superdaemon) resume(u *upgradeState) {
 	d.sockets.resume(u)
 	d.status.plain.Resume(u.StatusWritten, u.StatusPending, status.Encode(d.loop.startedWorkers()))
 	d.notifier.resume(u)
+	d.watchCandidate()
 	d.emit(Upgraded{})
 	generation := u.State.Generation
 	if serving := d.loop.serving(); serving != nil {

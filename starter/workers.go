@@ -7,16 +7,18 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/start-server/start-server/internal/accepting"
 	"github.com/start-server/start-server/internal/account"
 	"github.com/start-server/start-server/internal/copies"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/sdnotify"
 )
 
-// notice is a message of a worker on its NOTIFY_SOCKET.
+// notice is a message of a worker on its NOTIFY_SOCKET, or what was seen of it from outside.
 type notice struct {
 	PID int `json:"pid"`
 	sdnotify.Message
+	Accepting *accepting.Report `json:"accepting,omitempty"`
 }
 
 // workers starts workers and receives their notices.
@@ -27,6 +29,7 @@ type workers struct {
 	adopted     *adopted
 
 	receivers map[int]*sdnotify.Receiver // by the pid of the worker
+	watched   map[int]chan struct{}      // likewise: closed to end the watch
 	copies    copies.List
 	notices   chan notice
 	done      chan struct{} // closed by close
@@ -37,7 +40,7 @@ func newWorkers(c Config, e *environment, s *sockets, l *loop) *workers {
 	return &workers{
 		config: c, environment: e, sockets: s,
 		adopted:   newAdopted(l.wakeUp),
-		receivers: map[int]*sdnotify.Receiver{}, copies: copies.List{},
+		receivers: map[int]*sdnotify.Receiver{}, copies: copies.List{}, watched: map[int]chan struct{}{},
 		notices: l.notices,
 		done:    make(chan struct{}),
 	}
@@ -75,6 +78,9 @@ func (w *workers) start(generation int, again bool) (int, error) {
 		SetListenPID: w.config.SocketActivation,
 		Credential:   credential(user),
 	})
+	if err == nil {
+		w.watch(pid)
+	}
 	switch {
 	case receiver == nil:
 	case err != nil:
@@ -93,7 +99,7 @@ func (w *workers) startProcess(spec process.Spec) (int, error) {
 	}
 	r := w.config.rules()
 	return copies.Start(copies.Config{
-		Count: w.config.Workers, Interval: r.interval, ReadyTimeout: r.readyTimeout,
+		Count: w.config.Workers, Interval: r.interval, ReadyTimeout: w.config.ReadyTimeout,
 		Stop: []syscall.Signal{r.signalOnTERM.Signal, r.signalOnHUP.Signal, syscall.SIGTERM},
 	}, spec)
 }
@@ -119,7 +125,7 @@ func (w *workers) receive(pid int, receiver *sdnotify.Receiver) {
 				return
 			}
 			select {
-			case w.notices <- notice{pid, message}:
+			case w.notices <- notice{PID: pid, Message: message}:
 			case <-w.done:
 				return
 			}
@@ -127,9 +133,34 @@ func (w *workers) receive(pid int, receiver *sdnotify.Receiver) {
 	}()
 }
 
+// watch reports to the loop whether a worker waits for connections, with --accept-timeout, until it
+// does or unwatch is called.
+func (w *workers) watch(pid int) {
+	if w.config.AcceptTimeout == 0 {
+		return
+	}
+	stop := make(chan struct{})
+	w.watched[pid] = stop
+	go accepting.Watch(stop, pid, w.sockets.listening(), func(r accepting.Report) {
+		select {
+		case w.notices <- notice{PID: pid, Accepting: &r}:
+		case <-stop:
+		}
+	})
+}
+
+// unwatch does not wait for a look that is under way: the file system of the worker may hang.
+func (w *workers) unwatch(pid int) {
+	if stop := w.watched[pid]; stop != nil {
+		close(stop)
+		delete(w.watched, pid)
+	}
+}
+
 // forget closes the notify socket and the pidfd of a worker that is gone.
 func (w *workers) forget(pid int) {
 	w.adopted.forget(pid)
+	w.unwatch(pid)
 	delete(w.copies, pid)
 	if receiver := w.receivers[pid]; receiver != nil {
 		_ = receiver.Close()
@@ -140,6 +171,7 @@ func (w *workers) forget(pid int) {
 // pause stops receiving and returns the notices that were received and not acted on. Later messages
 // of workers stay in the queues of the sockets.
 func (w *workers) pause() (notices []notice) {
+	w.unwatchAll()
 	for _, r := range w.receivers {
 		r.Pause()
 	}
@@ -163,7 +195,16 @@ func (w *workers) unpause() {
 	}
 }
 
-func (w *workers) close() { close(w.done) }
+func (w *workers) unwatchAll() {
+	for pid := range w.watched {
+		w.unwatch(pid)
+	}
+}
+
+func (w *workers) close() {
+	w.unwatchAll()
+	close(w.done)
+}
 
 func (w *workers) save(u *upgradeState) {
 	w.adopted.save(u)

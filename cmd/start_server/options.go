@@ -70,7 +70,8 @@ type fileOptions struct {
 }
 
 type readinessOptions struct {
-	ReadyTimeout     *int `long:"ready-timeout" no-abbrev:"yes" value-name:"SECONDS" description:"a new worker has started when it sends READY=1 to $NOTIFY_SOCKET, see sd_notify(3), and has failed if it does not within this many seconds (default: --interval decides)"`
+	AcceptTimeout    *int `long:"accept-timeout" no-abbrev:"yes" value-name:"SECONDS" description:"a new worker has started when it waits for connections on its sockets, or fails after this many seconds (default: --interval decides)"`
+	ReadyTimeout     *int `long:"ready-timeout" no-abbrev:"yes" value-name:"SECONDS" description:"the same for a worker that sends READY=1 to $NOTIFY_SOCKET, see sd_notify(3) (default: --interval decides)"`
 	SocketActivation bool `long:"socket-activation" no-abbrev:"yes" description:"pass the sockets by LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES as well, see sd_listen_fds(3)"`
 }
 
@@ -152,10 +153,11 @@ func (o options) config(program []string) (starter.Config, error) {
 	c.GiveBack = false // a reader of the output must see its end, and a late signal must not change the exit status
 	c.LogFile, c.LogPrefix, c.Daemonize = o.Files.LogFile, o.Files.LogPrefix, o.Files.Daemonize
 	c.SocketActivation = o.Readiness.SocketActivation
-	var errs [3]error
+	var errs [4]error
 	c.PathMode, errs[0] = notEmpty("path-mode", o.Sockets.PathMode)
 	c.PathOwner, errs[1] = notEmpty("path-owner", o.Sockets.PathOwner)
 	c.ReadyTimeout, errs[2] = timeout("ready-timeout", o.Readiness.ReadyTimeout)
+	c.AcceptTimeout, errs[3] = timeout("accept-timeout", o.Readiness.AcceptTimeout)
 	return c, errors.Join(errors.Join(errs[:]...), o.Workers.apply(&c))
 }
 

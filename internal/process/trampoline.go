@@ -40,7 +40,8 @@ func IsTrampoline(pid int) bool {
 	}
 	file, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
 	if err != nil || file != own {
-		return errors.Is(err, os.ErrNotExist) // a zombie executes nothing
+		_, unseen := os.Lstat(fmt.Sprintf("/proc/%d", pid))    // hidepid of proc(5)
+		return errors.Is(err, os.ErrNotExist) && unseen == nil // a zombie executes nothing
 	}
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	return err == nil && string(name) == filepath.Base(selfLink)+"\n"

@@ -26,6 +26,7 @@ var (
 	hold      = flag.String("hold", "", "do not serve before `FILE` exists")
 	linger    = flag.String("linger", "", "keep running after a signal to stop until `FILE` exists")
 	ignore    = flag.String("ignore", "", "record these `SIGNALS` (TERM,HUP) but do not stop")
+	unserved  = flag.String("unserved", "", "do not serve on the last socket if `FILE` exists")
 	ready     = flag.Bool("ready", false, "send READY=1 to $NOTIFY_SOCKET when serving")
 	status    = flag.Int("status", 0, "exit status")
 )
@@ -78,7 +79,11 @@ func handle(signals <-chan os.Signal, stopped chan<- struct{}) {
 // requests under way.
 func serve() (stop func()) {
 	srv := &http.Server{Handler: http.HandlerFunc(answer)}
-	for i, entry := range strings.FieldsFunc(os.Getenv("SERVER_STARTER_PORT"), func(r rune) bool { return r == ';' }) {
+	entries := strings.FieldsFunc(os.Getenv("SERVER_STARTER_PORT"), func(r rune) bool { return r == ';' })
+	if exists(*unserved) {
+		entries = entries[:len(entries)-1]
+	}
+	for i, entry := range entries {
 		fd, err := strconv.Atoi(entry[strings.LastIndex(entry, "=")+1:])
 		must(err)
 		file := os.NewFile(uintptr(fd), entry)
