@@ -85,7 +85,7 @@ func TestGroupClaims(t *testing.T) {
 	g.AddHTTP(site)
 	g.AddHTTP(&http.Server{Addr: addrs[0], Handler: name("admin")})
 	site.Handler = name("site") // the fields are read by Run
-	if err := g.Run(t.Context()); err == nil || !strings.HasSuffix(err.Error(), "enough") {
+	if err := runGroup(t, t.Context(), &g); err == nil || !strings.HasSuffix(err.Error(), "enough") {
 		t.Error(err)
 	}
 	if value, set := os.LookupEnv("SERVER_STARTER_PORT"); set {
@@ -96,7 +96,7 @@ func TestGroupClaims(t *testing.T) {
 	third.AddHTTP(&http.Server{Addr: addrs[0]})
 	third.AddHTTP(&http.Server{Addr: addrs[1]})
 	third.AddHTTP(&http.Server{Addr: ":1"})
-	if err := third.Run(t.Context()); err == nil || !strings.Contains(err.Error(), `Addr ":1"`) {
+	if err := runGroup(t, t.Context(), &third); err == nil || !strings.Contains(err.Error(), `Addr ":1"`) {
 		t.Error(err)
 	}
 }
@@ -126,10 +126,10 @@ func TestRunTwice(t *testing.T) {
 	g.Add(func() error { <-leave; return errors.New("mux: server closed") }, func(context.Context) error { close(leave); return nil })
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := g.Run(ctx); err != nil {
+	if err := runGroup(t, ctx, &g); err != nil {
 		t.Error(err)
 	}
-	if err := g.Run(ctx); err == nil {
+	if err := runGroup(t, ctx, &g); err == nil {
 		t.Error("ran twice")
 	}
 }

@@ -111,6 +111,21 @@ func (c *connections) sweep(now time.Time, grace time.Duration) int {
 	return left
 }
 
+// settled reports whether each connection that is left has had a request under way for so long that
+// its handler was called, or is hijacked, so that net/http's Shutdown drops nothing.
+func (c *connections) settled(now time.Time) bool {
+	settled := true
+	c.all.Range(func(_, value any) bool {
+		one := value.(*connection)
+		one.mu.Lock()
+		defer one.mu.Unlock()
+		settled = one.state == http.StateHijacked ||
+			one.state == http.StateActive && now.Sub(one.since) >= settle && (one.http2 == nil || one.http2.gone(now))
+		return settled
+	})
+	return settled
+}
+
 func (c *connections) closeAll() {
 	c.aborted.Store(true)
 	c.all.Range(func(key, _ any) bool {

@@ -29,7 +29,7 @@
 // # How it stops
 //
 //  1. It begins to drain. The channel of [Draining] is closed, so that handlers whose answers have
-//     no end can end them, and what was given to [http.Server.RegisterOnShutdown] is run.
+//     no end can end them.
 //  2. It stops accepting. What waits in the socket's queue is for the next generation, which shares
 //     the socket.
 //  3. Every connection that was accepted is answered, including those whose request has not been
@@ -40,8 +40,11 @@
 //     after its last answer ([Group.Grace]); one on which nothing has come for longer is closed at
 //     once. (That can be seen of TCP on Linux. Elsewhere, and on unix sockets, the 5 seconds count
 //     from when the drain began.)
-//  4. It returns when no connection is left, hijacked ones like WebSockets included, and the
-//     functions have returned.
+//  4. What was given to [http.Server.RegisterOnShutdown] is run when each connection that is left is
+//     hijacked or has had a request under way for a second, which can be some seconds after the
+//     drain began; it is not waited for, as with net/http alone. With Go 1.26 and older it is run
+//     when the drain begins, and waited for.
+//  5. It returns when no connection is left, hijacked ones like WebSockets included.
 //
 // That takes as long as the slowest request, unless [Group.DrainTimeout] or start_server's
 // --kill-timeout sets a limit. [Group.Logf] shows what is waited for, with the address of the

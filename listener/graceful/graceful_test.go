@@ -54,6 +54,48 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
+// receive waits for a value, for as long as any test waits.
+func receive[T any](t *testing.T, from <-chan T) T {
+	t.Helper()
+	select {
+	case value := <-from:
+		return value
+	case <-time.After(testLimit):
+		t.Fatal("nothing came")
+		panic("unreachable")
+	}
+}
+
+// send is receive's other end.
+func send[T any](t *testing.T, to chan<- T, value T) {
+	t.Helper()
+	select {
+	case to <- value:
+	case <-time.After(testLimit):
+		t.Fatal("nobody receives")
+	}
+}
+
+// until returns when the condition holds.
+func until(t *testing.T, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(testLimit); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it does not come to that")
+		}
+	}
+}
+
+// runGroup is Run, for as long as any test waits.
+func runGroup(t *testing.T, ctx context.Context, g *Group) error {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	return receive(t, ended)
+}
+
+func init() { http.DefaultClient.Timeout = testLimit }
+
 // setenv sets a variable of start_server, which Run takes out of the environment.
 func setenv(t *testing.T, name, value string) {
 	t.Setenv(name, value)
@@ -94,8 +136,8 @@ func (s *site) run() {
 
 // term begins the drain and returns when it no longer accepts.
 func (s *site) term() {
-	s.signals.term <- syscall.SIGTERM
-	<-s.closed
+	send[os.Signal](s.t, s.signals.term, syscall.SIGTERM)
+	receive(s.t, s.closed)
 }
 
 func (s *site) wantEnd() {
@@ -124,6 +166,7 @@ func (s *site) connect() *client {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(testLimit))
 	return &client{s.t, conn, bufio.NewReader(conn)}
 }
 
@@ -187,7 +230,7 @@ func TestRequestUnderWayIsAnswered(t *testing.T) {
 		s := start(t, &http.Server{Handler: g}, time.Hour)
 		c := s.connect()
 		c.send(path)
-		<-g.entered
+		receive(t, g.entered)
 		s.term()
 		close(g.leave)
 		c.want(body, true)
@@ -201,7 +244,7 @@ func TestRequestUnderWayIsWaitedFor(t *testing.T) {
 	s := start(t, &http.Server{Handler: g}, -1)
 	c := s.connect()
 	c.send("/slow")
-	<-g.entered
+	receive(t, g.entered)
 	s.term()
 	time.AfterFunc(3*pollInterval, func() { close(g.leave) })
 	c.want("slow", true)
@@ -215,7 +258,7 @@ func TestAnswerBegunBefore(t *testing.T) {
 	s := start(t, &http.Server{Handler: g}, time.Hour)
 	c := s.connect()
 	c.send("/begun")
-	<-g.entered
+	receive(t, g.entered)
 	s.term()
 	close(g.leave)
 	c.want("begun", false)
@@ -234,7 +277,7 @@ func TestFreshConnectionIsAnswered(t *testing.T) {
 	}}
 	s := start(t, srv, time.Hour)
 	c := s.connect()
-	<-fresh
+	receive(t, fresh)
 	s.term()
 	c.send("/")
 	c.want("hello", true)
@@ -267,10 +310,10 @@ func TestRepeatedTERM(t *testing.T) {
 	s := start(t, &http.Server{Handler: g}, time.Hour)
 	c := s.connect()
 	c.send("/slow")
-	<-g.entered
+	receive(t, g.entered)
 	s.term()
 	for range 3 {
-		s.signals.term <- syscall.SIGTERM
+		send[os.Signal](t, s.signals.term, syscall.SIGTERM)
 	}
 	close(g.leave)
 	c.want("slow", true)
@@ -283,12 +326,12 @@ func TestRepeatedINT(t *testing.T) {
 	s := start(t, &http.Server{Handler: g}, time.Hour)
 	c := s.connect()
 	c.send("/slow")
-	<-g.entered
-	s.signals.interrupt <- os.Interrupt
-	<-s.closed
-	s.signals.interrupt <- os.Interrupt
+	receive(t, g.entered)
+	send(t, s.signals.interrupt, os.Interrupt)
+	receive(t, s.closed)
+	send(t, s.signals.interrupt, os.Interrupt)
 	want := "interrupted: closed with 1 connections with a request under way (longest: " + c.conn.LocalAddr().String() + ", for 0s): context canceled"
-	if err := <-s.ended; err == nil || err.Error() != want {
+	if err := receive(t, s.ended); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	c.wantClosed()
@@ -318,7 +361,7 @@ func TestHooksOfTheUser(t *testing.T) {
 	c.send("/")
 	c.want("base", true)
 	s.wantEnd()
-	<-done
+	receive(t, done)
 	if closed.Load() != 1 || shutdown.Load() != 1 {
 		t.Errorf("closed %d, shutdown %d", closed.Load(), shutdown.Load())
 	}
@@ -340,7 +383,7 @@ func TestShutdownByTheUser(t *testing.T) {
 	s := start(t, srv, time.Hour)
 	s.connect()
 	srv.Close()
-	if err := <-s.ended; err != http.ErrServerClosed {
+	if err := receive(t, s.ended); err != http.ErrServerClosed {
 		t.Error(err)
 	}
 }
@@ -355,12 +398,12 @@ func TestAcceptFails(t *testing.T) {
 	s.run()
 	c := s.connect()
 	c.send("/slow")
-	<-g.entered
-	broken.failure <- errors.New("broken")
-	<-s.closed
+	receive(t, g.entered)
+	send(t, broken.failure, errors.New("broken"))
+	receive(t, s.closed)
 	close(g.leave)
 	c.want("slow", true)
-	if err := <-s.ended; err == nil || err.Error() != "broken" {
+	if err := receive(t, s.ended); err == nil || err.Error() != "broken" {
 		t.Error(err)
 	}
 }
@@ -436,7 +479,7 @@ func TestSetupErrors(t *testing.T) {
 	var g Group
 	g.AddHTTP(&http.Server{}, l)
 	g.AddHTTPS(&http.Server{}, "/no/cert.pem", "/no/key.pem", listen(t))
-	if err := g.Run(t.Context()); !errors.Is(err, os.ErrNotExist) {
+	if err := runGroup(t, t.Context(), &g); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {

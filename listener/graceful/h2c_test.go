@@ -76,7 +76,7 @@ func h2cTransport() *http.Transport {
 }
 
 func getH2C(transport *http.Transport, url string) string {
-	proto, body := fetch(&http.Client{Transport: transport}, url)
+	proto, body := fetch(&http.Client{Transport: transport, Timeout: testLimit}, url)
 	return proto + " " + body
 }
 
@@ -90,16 +90,12 @@ func TestH2C(t *testing.T) {
 	busy := h2cTransport()
 	answer := make(chan string)
 	go func() { answer <- getH2C(busy, "http://"+s.addr+"/slow") }()
-	<-g.entered
-	for end := time.Now().Add(20 * time.Second); !strings.Contains(s.connections().String(), "1 idle connections"); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%v instead of one that is idle", s.connections())
-		}
-	}
+	receive(t, g.entered)
+	until(t, func() bool { return strings.Contains(s.connections().String(), "1 idle connections") })
 	s.term()
 	logged.want(t, "1 connections with a request under way", "1 idle connections")
 	time.AfterFunc(2*settle, func() { close(g.leave) }) // longer than an idle client is waited for
-	if got := <-answer; got != "HTTP/2.0 slow" {
+	if got := receive(t, answer); got != "HTTP/2.0 slow" {
 		t.Error(got)
 	}
 	s.wantEnd()
@@ -111,12 +107,12 @@ func TestH2CIsClosedAtTheTimeout(t *testing.T) {
 	s := startGroup(t, &Group{DrainTimeout: 10 * pollInterval}, &http.Server{Handler: h2cHandler{g}})
 	answer := make(chan string)
 	go func() { answer <- getH2C(h2cTransport(), "http://"+s.addr+"/slow") }()
-	<-g.entered
+	receive(t, g.entered)
 	s.term()
-	if err := <-s.ended; err == nil || !strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
+	if err := receive(t, s.ended); err == nil || !strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
 		t.Error(err)
 	}
-	if got := <-answer; !strings.Contains(got, "http://") {
+	if got := receive(t, answer); !strings.Contains(got, "http://") {
 		t.Errorf("answered %q", got)
 	}
 }

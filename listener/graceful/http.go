@@ -143,7 +143,8 @@ func (s *httpServer) serve() error {
 	return err
 }
 
-// beginDrain runs what was given to RegisterOnShutdown, so that handlers learn of the stop at once.
+// beginDrain runs what was given to RegisterOnShutdown, if that can be had, so that handlers learn of
+// the stop at once.
 func (s *httpServer) beginDrain() {
 	if !s.stoppedByProgram.Load() {
 		s.onShutdown.run(s.srv)
@@ -170,6 +171,9 @@ func (s *httpServer) drain(ctx context.Context) error {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	for s.connections.sweep(time.Now(), s.group.grace()) > 0 || s.onShutdown.running() > 0 {
+		if s.connections.settled(time.Now()) {
+			s.onShutdown.settled(ctx, s.srv)
+		}
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
@@ -179,7 +183,7 @@ func (s *httpServer) drain(ctx context.Context) error {
 	if stuck {
 		return nil // Shutdown would wait for it
 	}
-	return s.srv.Shutdown(ctx)
+	return s.onShutdown.shutdown(ctx, s.srv)
 }
 
 func (s *httpServer) failure() error {

@@ -101,7 +101,7 @@ func TestHTTP2RequestUnderWay(t *testing.T) {
 	s := start(t, srv, -1)
 	answer := make(chan string)
 	go func() {
-		response, err := (&http.Client{Transport: transport}).Get("https://" + s.addr + "/slow")
+		response, err := (&http.Client{Transport: transport, Timeout: testLimit}).Get("https://" + s.addr + "/slow")
 		if err != nil {
 			answer <- err.Error()
 			return
@@ -110,10 +110,10 @@ func TestHTTP2RequestUnderWay(t *testing.T) {
 		body, _ := io.ReadAll(response.Body)
 		answer <- string(body)
 	}()
-	<-g.entered
+	receive(t, g.entered)
 	s.term()
 	time.AfterFunc(settle+3*pollInterval, func() { close(g.leave) })
-	if got := <-answer; got != "slow" {
+	if got := receive(t, answer); got != "slow" {
 		t.Error(got)
 	}
 	s.wantEnd()
@@ -121,7 +121,7 @@ func TestHTTP2RequestUnderWay(t *testing.T) {
 
 func get2(t *testing.T, transport *http.Transport, addr, want string) {
 	t.Helper()
-	response, err := (&http.Client{Transport: transport}).Get("https://" + addr)
+	response, err := (&http.Client{Transport: transport, Timeout: testLimit}).Get("https://" + addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,6 +171,7 @@ func TestHTTP2BadPreface(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(testLimit))
 	io.WriteString(conn, "GET / HTTP/1.1\r\nHost: test\r\n\r\n")
 	// Since Go 1.27 the server's SETTINGS come first.
 	if answer, err := io.ReadAll(conn); bytes.Contains(answer, []byte("HTTP")) || bytes.Contains(answer, []byte("hello")) {
@@ -199,7 +200,8 @@ func TestOtherProtocolIsWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	<-begun
+	conn.SetDeadline(time.Now().Add(testLimit))
+	receive(t, begun)
 	s.term()
 	logged.want(t, "1 connections with a request under way")
 	time.AfterFunc(3*pollInterval, func() { close(leave) })
@@ -217,7 +219,7 @@ func TestHTTP2Unencrypted(t *testing.T) {
 	s := start(t, srv, time.Hour)
 	transport := &http.Transport{Protocols: new(http.Protocols)}
 	transport.Protocols.SetUnencryptedHTTP2(true)
-	response, err := (&http.Client{Transport: transport}).Get("http://" + s.addr)
+	response, err := (&http.Client{Transport: transport, Timeout: testLimit}).Get("http://" + s.addr)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func (c *readTCPConn) Read(p []byte) (int, error) { return c.reads.Read(p) }
 func (l readListener) want(t *testing.T, want string) {
 	t.Helper()
 	for got := ""; got != want; {
-		got += <-l.reads
+		got += receive(t, l.reads)
 		if len(got) > len(want) {
 			t.Fatalf("read %q, want %q", got, want)
 		}
@@ -96,24 +96,21 @@ func TestRequestBegunIsAnswered(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(testLimit))
 			c := &client{t, conn, bufio.NewReader(conn)}
 
-			one := s.tracked(<-l.conns)
+			one := s.tracked(receive(t, l.conns))
 			one.mu.Lock()
 			one.since = one.since.Add(-2 * time.Hour)
 			one.mu.Unlock()
 			io.WriteString(conn, "GET / HTTP/1.1\r\nHost: ")
 			l.want(t, "GET / HTTP/1.1\r\nHost: ")
 			s.term()
-			for {
+			until(t, func() bool {
 				one.mu.Lock()
-				seen := one.looked || one.closing
-				one.mu.Unlock()
-				if seen {
-					break
-				}
-				time.Sleep(time.Millisecond)
-			}
+				defer one.mu.Unlock()
+				return one.looked || one.closing
+			})
 			io.WriteString(conn, "test\r\n\r\n")
 			c.want("hello", true)
 			s.wantEnd()
@@ -122,13 +119,12 @@ func TestRequestBegunIsAnswered(t *testing.T) {
 }
 
 // tracked returns what is known of a connection, once it is.
-func (s *site) tracked(conn net.Conn) *connection {
-	for {
-		if one := s.connections().find(conn); one != nil {
-			return one
-		}
-		time.Sleep(time.Millisecond)
-	}
+func (s *site) tracked(conn net.Conn) (one *connection) {
+	until(s.t, func() bool {
+		one = s.connections().find(conn)
+		return one != nil
+	})
+	return one
 }
 
 func (s *site) connections() *connections {
@@ -151,18 +147,14 @@ func TestRequestInTheQueueIsAnswered(t *testing.T) {
 	})}, watchedListener{l, new(sync.Once), s.closed})
 	s.run()
 	c := s.connect()
-	one := s.tracked(<-l.conns)
+	one := s.tracked(receive(t, l.conns))
 	io.WriteString(c.conn, request)
 	s.term()
-	for {
+	until(t, func() bool {
 		one.mu.Lock()
-		closing := one.closing
-		one.mu.Unlock()
-		if closing {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+		defer one.mu.Unlock()
+		return one.closing
+	})
 	close(l.begin)
 	c.want("<nil>", true)
 	s.wantEnd()

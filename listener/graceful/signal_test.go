@@ -65,7 +65,7 @@ func TestListenAndServeTLS(t *testing.T) {
 	get()
 	site.Client().CloseIdleConnections()
 	syscall.Kill(os.Getpid(), syscall.SIGTERM)
-	if err := <-ended; err != nil {
+	if err := receive(t, ended); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,6 +1,9 @@
+//go:build !go1.27
+
 package graceful
 
 import (
+	"context"
 	"net/http"
 	"reflect"
 	"runtime"
@@ -12,8 +15,15 @@ import (
 
 // shutdownFuncs runs what was given to http.Server.RegisterOnShutdown when the drain begins, and
 // knows when it has returned. Shutdown itself would run it when the connections are gone, which may
-// be what the functions are for, and would not wait for it.
+// be what the functions are for, and would not wait for it. This file goes when Go 1.26 is no longer
+// supported.
 type shutdownFuncs struct{ count atomic.Int64 }
+
+func (s *shutdownFuncs) settled(context.Context, *http.Server) {}
+
+func (s *shutdownFuncs) shutdown(ctx context.Context, srv *http.Server) error {
+	return srv.Shutdown(ctx)
+}
 
 func (s *shutdownFuncs) running() int { return int(s.count.Load()) }
 
@@ -59,6 +69,5 @@ func field[T any](srv *http.Server, name string) *T {
 // for itself: it sends GOAWAY, which comes last.
 func closesHTTP2(f func()) bool {
 	name := runtime.FuncForPC(reflect.ValueOf(f).Pointer()).Name()
-	return strings.Contains(name, "http2") &&
-		(strings.Contains(name, "startGracefulShutdown") || strings.Contains(name, "GracefulShutdown-fm")) // since Go 1.27
+	return strings.Contains(name, "http2") && strings.Contains(name, "startGracefulShutdown")
 }
