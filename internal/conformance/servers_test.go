@@ -37,6 +37,7 @@ var servers = []server{
 	{name: "Net::Server::SS::PreFork", program: words("perl SERVERS/prefork.pl")},
 	{name: "gunicorn", beyond: words("--socket-activation"),
 		program: words("gunicorn --workers=2 --chdir=SERVERS app:app")},
+	{name: "Node, two processes", beyond: words("--workers=2"), program: words("node SERVERS/app.js"), lossless: true},
 	{name: "Go, listener/graceful", program: words("hello"), lossless: true},
 	{name: "Python", program: words("/usr/bin/python3 SERVERS/worker.py")},
 }
