@@ -13,6 +13,11 @@ func (d *superdaemon) onProcess(worker int, report string) {
 		return
 	}
 	d.logProcess(before, now)
+	if now.Unseen != "" {
+		d.loop.onUnseen(worker, now.Unseen)
+	} else if missing := d.workers.copies.Missing(worker); len(missing) > 0 {
+		d.loop.onMissing(worker, missing)
+	}
 	for _, w := range d.loop.workers() {
 		if w.PID == worker {
 			d.emitProcess(w, before, now)
@@ -27,7 +32,10 @@ func (d *superdaemon) logProcess(before, now copies.Process) {
 	case now.State == copies.Starting:
 		line = msgStartingWorker(now.PID)
 	case now.State == copies.Stopping && now.Late:
-		line = msgNotReady(now.PID, d.config.ReadyTimeout, d.config.rules().signalOnTERM.name)
+		timeout, sig := d.config.rules().startTimeout, d.config.rules().signalOnTERM.name
+		if line = msgNotReady(now.PID, timeout, sig); d.config.AcceptTimeout > 0 {
+			line = msgNotAccepting(now.PID, now.Missing, timeout, sig)
+		}
 	case now.State == copies.Ended && now.Error != "":
 		line = msgNoWorker(errors.New(now.Error))
 	case now.State == copies.Ended && before.State == copies.Starting:

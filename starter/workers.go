@@ -99,7 +99,8 @@ func (w *workers) startProcess(spec process.Spec) (int, error) {
 	}
 	r := w.config.rules()
 	return copies.Start(copies.Config{
-		Count: w.config.Workers, Interval: r.interval, ReadyTimeout: w.config.ReadyTimeout,
+		Count: w.config.Workers, Interval: r.interval,
+		ReadyTimeout: w.config.ReadyTimeout, AcceptTimeout: w.config.AcceptTimeout, Sockets: w.sockets.listening(),
 		Stop: []syscall.Signal{r.signalOnTERM.Signal, r.signalOnHUP.Signal, syscall.SIGTERM},
 	}, spec)
 }
@@ -136,7 +137,7 @@ func (w *workers) receive(pid int, receiver *sdnotify.Receiver) {
 // watch reports to the loop whether a worker waits for connections, with --accept-timeout, until it
 // does or unwatch is called.
 func (w *workers) watch(pid int) {
-	if w.config.AcceptTimeout == 0 {
+	if w.config.AcceptTimeout == 0 || w.config.Workers > 1 { // the parent watches each of several
 		return
 	}
 	stop := make(chan struct{})

@@ -19,16 +19,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/accepting"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/status"
 )
 
 // Config says how to run the copies.
 type Config struct {
-	Count        int
-	Interval     time.Duration    // a copy that is alive after this time has started; a dead one is replaced once in it
-	ReadyTimeout time.Duration    // a copy has started when it sends READY=1, and has failed after this time; 0: Interval decides
-	Stop         []syscall.Signal // the signals that stop the worker; the first one stops copies that did not start
+	Count         int
+	Interval      time.Duration      // a copy that is alive after this time has started; a dead one is replaced once in it
+	ReadyTimeout  time.Duration      // a copy has started when it sends READY=1, and has failed after this time; 0: Interval decides
+	AcceptTimeout time.Duration      // likewise, when it waits for connections on each of Sockets
+	Sockets       []accepting.Socket // with AcceptTimeout
+	Stop          []syscall.Signal   // the signals that stop the worker; the first one stops copies that did not start
 }
 
 // shared is what a parent gets from Start.
@@ -98,9 +101,11 @@ type Process struct {
 	State  string    `json:"state"`
 	Since  time.Time `json:"since"`
 	Text   string    `json:"text"`   // its last STATUS=
-	Late   bool      `json:"late"`   // it stops because it was not ready in time
+	Late   bool      `json:"late"`   // it stops because it did not start in time
 	Status int       `json:"status"` // raw wait status, if Ended
 	Error  string    `json:"error"`  // if Ended, why it could not be started
+
+	accepting.Report // if Starting
 }
 
 // A List holds the living copies of each worker, by the pid of the parent, in the order of their
@@ -126,6 +131,18 @@ func (l List) Update(parent int, report string) (before, now Process, err error)
 	return before, now, nil
 }
 
+// Missing returns the sockets on which not all copies of a worker wait for connections.
+func (l List) Missing(parent int) (keys []string) {
+	for _, p := range l[parent] {
+		for _, key := range p.Missing {
+			if !slices.Contains(keys, key) {
+				keys = append(keys, key)
+			}
+		}
+	}
+	return keys
+}
+
 // Expand replaces each worker that has copies by them.
 func (l List) Expand(workers []status.WorkerReport) []status.WorkerReport {
 	expanded := []status.WorkerReport{}
@@ -139,6 +156,7 @@ func (l List) Expand(workers []status.WorkerReport) []status.WorkerReport {
 			}
 			expanded = append(expanded, status.WorkerReport{
 				PID: p.PID, Generation: w.Generation, State: p.State, Since: p.Since, Status: p.Text, Number: p.Number, Parent: w.PID,
+				Missing: p.Missing,
 			})
 		}
 	}

@@ -1,6 +1,7 @@
 package copies
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/accepting"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/sdnotify"
 	"github.com/start-server/start-server/internal/signals"
@@ -29,7 +31,7 @@ const pause = 100 * time.Millisecond
 const soon = 10 * time.Millisecond
 
 // maxText limits the STATUS= of a copy, in bytes, so that a report fits into a datagram.
-const maxText = 1000
+const maxText = 500
 
 // parent is the process that runs the copies. Its state is Starting until all copies have started,
 // then Serving, and Stopping from the first signal to stop, or when a copy has failed to start.
@@ -51,12 +53,14 @@ type child struct {
 	started  time.Time // when it was started last
 	deadline time.Time // when due has something to do, zero for never
 	receiver *sdnotify.Receiver
+	gone     chan struct{} // closed when it has ended
 }
 
-// notice is a message of a copy.
+// notice is a message of a copy, or what was seen of it.
 type notice struct {
 	pid int
 	sdnotify.Message
+	accepting *accepting.Report
 }
 
 // init, not a call in main: every program that imports the superdaemon as a package includes the
@@ -74,6 +78,7 @@ func newParent() *parent {
 		fmt.Fprintln(os.Stderr, "start_server: started as a worker by something else:", err)
 		os.Exit(1)
 	}
+	process.ReserveThreads(2 + p.Count) // the Go runtime would abort if it cannot create one later
 	var stop []os.Signal
 	for _, sig := range p.Stop {
 		stop = append(stop, sig)
@@ -163,7 +168,7 @@ func (p *parent) onDeadline(c *child) {
 		}
 	case c.State == Stopping:
 		_ = unix.Kill(c.PID, unix.SIGKILL)
-	case p.ReadyTimeout > 0: // a replacement; before that the superdaemon decides
+	case !p.byInterval(c): // a replacement; before that the superdaemon decides
 		c.Late = true
 		p.stop(c)
 	case process.IsTrampoline(c.PID): // whether the program can be executed is not known yet
@@ -184,12 +189,30 @@ func (p *parent) start(c *child) {
 		p.onFailure(c, process.StatusNotExecuted)
 		return
 	}
-	if p.ReadyTimeout == 0 {
+	c.gone = make(chan struct{})
+	if p.AcceptTimeout > 0 {
+		go accepting.Watch(c.gone, pid, p.Sockets, func(r accepting.Report) { p.notify(c.gone, notice{pid: pid, accepting: &r}) })
+	}
+	if p.byInterval(c) {
 		c.deadline = c.started.Add(p.Interval)
 	} else if p.state == Serving {
-		c.deadline = c.started.Add(p.ReadyTimeout)
+		c.deadline = c.started.Add(p.timeout())
 	}
 	p.setState(c, Starting)
+}
+
+// byInterval reports whether a copy has started if it is alive after the interval.
+func (p *parent) byInterval(c *child) bool { return p.timeout() == 0 || c.Unseen != "" }
+
+// timeout returns the time after which a copy that has not shown that it has started has failed, or 0.
+func (p *parent) timeout() time.Duration { return max(p.ReadyTimeout, p.AcceptTimeout) }
+
+// notify passes a notice to run, unless the copy has ended.
+func (p *parent) notify(gone <-chan struct{}, n notice) {
+	select {
+	case p.notices <- n:
+	case <-gone:
+	}
 }
 
 // startWith starts the program, with a notify socket if it has to send READY=1.
@@ -213,7 +236,7 @@ func (p *parent) startWith(spec process.Spec, c *child) (pid int, err error) {
 			if err != nil {
 				return
 			}
-			p.notices <- notice{pid, m}
+			p.notices <- notice{pid: pid, Message: m}
 		}
 	}()
 	return pid, nil
@@ -221,7 +244,7 @@ func (p *parent) startWith(spec process.Spec, c *child) (pid int, err error) {
 
 // onStarted handles that a copy has started.
 func (p *parent) onStarted(c *child) {
-	c.deadline = time.Time{}
+	c.deadline, c.Report = time.Time{}, accepting.Report{}
 	p.setState(c, Serving)
 	if p.state == Starting && !slices.ContainsFunc(p.copies, func(c *child) bool { return c.State != Serving }) {
 		p.state = Serving
@@ -240,6 +263,7 @@ func (p *parent) onExit(pid, status int) {
 			_ = c.receiver.Close()
 			c.receiver = nil
 		}
+		close(c.gone)
 		c.Status, c.deadline = status, time.Time{}
 		p.setState(c, Ended)
 		c.PID = 0
@@ -280,10 +304,7 @@ func (p *parent) stop(c *child) {
 
 // patience returns the time that a copy is given to start.
 func (p *parent) patience() time.Duration {
-	if p.ReadyTimeout > 0 {
-		return p.ReadyTimeout
-	}
-	return max(p.Interval, pause)
+	return max(cmp.Or(p.timeout(), p.Interval), pause)
 }
 
 // passOn passes a signal on to the copies.
@@ -322,8 +343,16 @@ func (p *parent) onNotice(n notice) {
 			p.send("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(n.Extend.Microseconds(), 10))
 		}
 	}
-	if n.Ready && c.State == Starting {
-		p.onStarted(c)
+	if c.State == Starting {
+		switch r := n.accepting; {
+		case n.Ready || r != nil && r.Unseen == "" && len(r.Missing) == 0:
+			p.onStarted(c)
+		case r != nil:
+			if c.Report = *r; r.Unseen != "" {
+				c.deadline = c.started.Add(p.Interval)
+			}
+			p.report(c)
+		}
 	}
 }
 
