@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/start-server/start-server/internal/process"
 )
 
@@ -64,6 +66,7 @@ type view struct {
 	missing     map[uint64]bool // sockets on which it was not seen to wait, by inode
 	known       map[uint64]bool // other sockets that are not connections to be looked up
 	connections map[uint64]bool // those that are, in this look
+	pins        []int           // descriptors of some of them: they stay open while they are looked up
 	unseen      error           // in this look
 }
 
@@ -91,7 +94,7 @@ func (v *view) look() (gone bool, unseen error) {
 		return false, fmt.Errorf("the system calls of %s are not known", runtime.GOARCH)
 	}
 	v.tree(v.pid)
-	if len(v.missing) > 0 && len(v.connections) > 0 {
+	if len(v.connections) > 0 {
 		v.findAccepted()
 	}
 	return hasEnded(v.pid), v.unseen
@@ -138,10 +141,10 @@ func (v *view) tree(pid int) {
 		v.refused(pid, err)
 	}
 	given := false
-	for _, inode := range held {
+	for fd, inode := range held {
 		given = given || v.missing[inode]
 		if !v.known[inode] && !v.given(inode) {
-			v.connections[inode] = true
+			v.connections[v.pin(pid, fd, inode)] = true
 		}
 	}
 	for _, thread := range threads {
@@ -210,9 +213,36 @@ func (v *view) thread(pid int, thread string, held map[int]uint64) {
 	}
 }
 
+// pin copies a connection, so that it stays there until it is looked up: a fast server has closed it
+// by then. It returns the inode of what the descriptor is now. If the kernel does not permit the
+// copy, it may be too late.
+func (v *view) pin(pid, fd int, inode uint64) uint64 {
+	const most = 16
+	if len(v.pins) == most {
+		return inode
+	}
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return inode
+	}
+	defer unix.Close(pidfd)
+	var st unix.Stat_t
+	if fd, err = unix.PidfdGetfd(pidfd, fd, 0); err != nil {
+		return inode
+	}
+	v.pins = append(v.pins, fd)
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return inode
+	}
+	return st.Ino
+}
+
 // findAccepted finds out whether one of the connections was accepted from a socket that is missing.
 func (v *view) findAccepted() {
 	for _, table := range []string{"tcp", "tcp6", "unix"} {
+		if len(v.missing) == 0 {
+			break
+		}
 		text, _ := os.ReadFile("/proc/self/net/" + table)
 		listening := func(inode uint64) bool { return v.missing[inode] }
 		for _, inode := range accepted(string(text), listening, v.connections) {
@@ -222,6 +252,10 @@ func (v *view) findAccepted() {
 	for inode := range v.connections {
 		v.known[inode] = true
 	}
+	for _, fd := range v.pins {
+		unix.Close(fd)
+	}
+	v.pins = nil
 }
 
 func readMemory(pid int, address uint64, size int) []byte {

@@ -61,6 +61,7 @@ func work(how string) {
 		"epoll":       func() { add(unix.EPOLLIN | unix.EPOLLET); sleep() },
 		"epoll out":   func() { add(unix.EPOLLPRI); sleep() },
 		"connection":  func() { take(3); take(4); fmt.Print("accepted\n"); sleep() },
+		"flood":       flood,
 		"sleep":       sleep,
 		"child":       func() { spawn("poll") },
 		"grandchild":  func() { spawn("child") },
@@ -76,13 +77,24 @@ func work(how string) {
 func acceptOn(fd int) { _, _, _ = unix.Accept4(fd, 0) }
 
 // take accepts a connection without waiting for it in the system call, as in a flood.
-func take(fd int) {
+func take(fd int) (connection int) {
+	_ = unix.SetNonblock(fd, true)
 	for {
-		_ = unix.SetNonblock(fd, true)
-		if _, _, err := unix.Accept(fd); err == nil {
-			return
+		if connection, _, err := unix.Accept(fd); err == nil {
+			return connection
 		}
-		time.Sleep(time.Millisecond)
+	}
+}
+
+// flood holds each connection for a short time.
+func flood() {
+	for {
+		for fd := 3; fd <= 4; fd++ {
+			connection := take(fd)
+			for began := time.Now(); time.Since(began) < 100*time.Microsecond; {
+			}
+			unix.Close(connection)
+		}
 	}
 }
 
@@ -175,6 +187,28 @@ func TestWatchConnection(t *testing.T) {
 	}
 	w.await(t)
 	if reports := w.watch(nil); !slices.Equal(reports, []string{"[]"}) {
+		t.Errorf("reports: %q", reports)
+	}
+}
+
+// TestWatchFlood checks a worker that never waits, and closes each connection soon.
+func TestWatchFlood(t *testing.T) {
+	t.Parallel()
+	w := start(t, "flood")
+	w.await(t)
+	for _, l := range w.listeners {
+		go func() {
+			for {
+				c, err := net.Dial(l.Addr().Network(), l.Addr().String())
+				if err != nil {
+					return // the end of the test
+				}
+				_, _ = c.Read(make([]byte, 1))
+				c.Close()
+			}
+		}()
+	}
+	if reports := w.watch(nil); reports[len(reports)-1] != "[]" {
 		t.Errorf("reports: %q", reports)
 	}
 }
