@@ -68,8 +68,9 @@
 // protocols in TLSNextProto of a server for HTTPS, the single GOAWAY may remain, sent on the first
 // answer of each connection after the drain began.
 //
-// HTTP/3 is not for several generations: each packet goes to any one of the processes that share
-// the UDP socket.
+// HTTP/3 needs a server of its own, such as quic-go's, which [Group.Add] takes, and start_server
+// --steer-udp: each packet of a shared UDP socket would go to any one of the processes. A recipe is in
+// testdata/examples/http3.
 //
 // # What is left to you
 //

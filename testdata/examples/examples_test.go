@@ -334,8 +334,11 @@ func (c *grpcClient) close() {
 	}
 }
 
-func TestDNS(t *testing.T) {
-	d := start(t, "dns", []string{"u5300", "5300"}, "-addr="+address(5300))
+func TestDNS(t *testing.T)        { testDNS(t) }
+func TestDNSSteered(t *testing.T) { testDNS(t, "--steer-udp") }
+
+func testDNS(t *testing.T, options ...string) {
+	d := start(t, "dns", append(options, "u5300", "5300"), "-addr="+address(5300))
 	swapUnderLoad(t, d, kinds{
 		"UDP": func() client { return &dnsClient{network: "udp"} },
 		"TCP": func() client { return &dnsClient{network: "tcp"} },

@@ -28,6 +28,7 @@ type client interface {
 type tally struct {
 	example, clients string
 	sent, lost       int
+	slowest          time.Duration // answer
 	reasons          map[string]int
 }
 
@@ -39,13 +40,13 @@ var (
 func printTable() {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	defer w.Flush()
-	fmt.Fprintf(w, "\n%d swaps\t\tsent\tlost\treasons\n", *swaps)
+	fmt.Fprintf(w, "\n%d swaps\t\tsent\tlost\tslowest\treasons\n", *swaps)
 	for _, line := range table {
 		var reasons []string
 		for _, reason := range slices.Sorted(maps.Keys(line.reasons)) {
 			reasons = append(reasons, fmt.Sprintf("%d × %s", line.reasons[reason], reason))
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", line.example, line.clients, line.sent, line.lost, strings.Join(reasons, ", "))
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d ms\t%s\n", line.example, line.clients, line.sent, line.lost, line.slowest.Milliseconds(), strings.Join(reasons, ", "))
 	}
 }
 
@@ -94,11 +95,13 @@ func load(ctx context.Context, line tally, newClient func() client) tally {
 			c := newClient()
 			defer c.close()
 			for ctx.Err() == nil {
+				begin := time.Now()
 				asking, cancel := context.WithTimeout(context.Background(), patience)
 				err := c.ask(asking)
 				cancel()
 				mu.Lock()
 				line.sent++
+				line.slowest = max(line.slowest, time.Since(begin))
 				if err != nil {
 					line.lost++
 					line.reasons[err.Error()]++

@@ -82,7 +82,7 @@ func host() string {
 
 func address(port int) string { return net.JoinHostPort(host(), fmt.Sprint(port)) }
 
-// start runs an example at these ports: "8080", "u53".
+// start runs an example at these ports, or with these options: "8080", "u53", "--steer-udp".
 func start(t *testing.T, example string, ports []string, args ...string) *superdaemon {
 	t.Helper()
 	dir := t.TempDir()
@@ -91,6 +91,10 @@ func start(t *testing.T, example string, ports []string, args ...string) *superd
 	}}
 	options := append([]string{"--ready-timeout=30"}, d.files...)
 	for _, port := range ports {
+		if strings.HasPrefix(port, "--") {
+			options = append(options, port)
+			continue
+		}
 		options = append(options, "--port="+host()+":"+port)
 	}
 	options = append(options, "--", filepath.Join(binaries, example))

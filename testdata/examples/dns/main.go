@@ -30,8 +30,9 @@ func main() {
 	handler := dns.HandlerFunc(answer)
 	g := graceful.Group{Logf: log.Printf}
 
-	// All generations read from the same UDP socket. ShutdownContext ends the reading by a deadline
-	// and answers what was read. To close the socket first would lose those answers.
+	// All generations read from the same UDP socket, or each from its own under --steer-udp.
+	// ShutdownContext ends the reading by a deadline and answers what was read. To close the socket
+	// first would lose those answers.
 	udp := &dns.Server{PacketConn: packets, Handler: handler}
 	g.Add(udp.ActivateAndServe, udp.ShutdownContext)
 
