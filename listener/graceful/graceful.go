@@ -66,7 +66,7 @@
 // package sends the GOAWAY that RFC 9113, 6.8, asks for before that one, and takes what is on its
 // way. It is tested with Go 1.25 to 1.27. With another net/http, or since Go 1.27 with further
 // protocols in TLSNextProto of a server for HTTPS, the single GOAWAY may remain, sent on the first
-// answer of each connection after the drain began.
+// answer of each connection after the drain began. The group logs a line then, at the first request.
 //
 // HTTP/3 needs a server of its own, such as quic-go's, which [Group.Add] takes, and start_server
 // --steer-udp: each packet of a shared UDP socket would go to any one of the processes. A recipe is in

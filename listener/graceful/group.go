@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,7 +51,8 @@ type Group struct {
 	BeforeReady func(context.Context) error
 
 	// Logf, if not nil, is called when the group begins to drain and every 10 seconds from then on,
-	// with a line that names what is waited for. log.Printf fits.
+	// with a line that names what is waited for. log.Printf fits. Warnings go there too, or to
+	// log.Printf if it is nil.
 	Logf func(format string, args ...any)
 
 	// Signals stop the group as TERM does, besides TERM and, under start_server, QUIT: what
@@ -63,6 +65,7 @@ type Group struct {
 	once     sync.Once
 	draining chan struct{}
 	ran      atomic.Bool
+	warned   atomic.Bool
 	closing  atomic.Bool // every HTTP answer from now on is the last of its connection
 }
 
@@ -310,13 +313,26 @@ func (g *Group) start(ctx context.Context) error {
 		return nil
 	}
 	if err := listener.Ready(); err != nil { // not a reason to stop: the server is able to serve
-		logf := g.Logf
-		if logf == nil {
-			logf = log.Printf
-		}
-		logf("%v", err)
+		g.warn("%v", err)
 	}
 	return nil
+}
+
+// warn logs what must not go unnoticed.
+func (g *Group) warn(format string, args ...any) {
+	logf := g.Logf
+	if logf == nil {
+		logf = log.Printf
+	}
+	logf(format, args...)
+}
+
+// warnHTTP2 logs, once, that HTTP/2 is served in a way that does not let the group write to it.
+func (g *Group) warnHTTP2(addr net.Addr) {
+	if !g.warned.Swap(true) {
+		g.warn("HTTP/2 on %v: clients are not asked to go before connections end, so a restart can lose requests (%s; see HTTP/2 in the documentation of package graceful)",
+			addr, runtime.Version())
+	}
 }
 
 // drain stops all servers and returns when they have ended, the time is over, or SIGINT comes

@@ -74,6 +74,77 @@ func TestGoAwayBetweenFrames(t *testing.T) {
 	}
 }
 
+// readFrame returns the next frame of the kind.
+func readFrame(t *testing.T, conn net.Conn, kind byte) []byte {
+	t.Helper()
+	for {
+		header := make([]byte, frameHeaderLen)
+		if _, err := io.ReadFull(conn, header); err != nil {
+			t.Fatal(err)
+		}
+		payload := make([]byte, int(header[0])<<16|int(header[1])<<8|int(header[2]))
+		if _, err := io.ReadFull(conn, payload); err != nil {
+			t.Fatal(err)
+		}
+		if header[3] == kind {
+			return append(header, payload...)
+		}
+	}
+}
+
+// Under each Go clients are asked to go, over TLS and without, and then still answered. If this
+// fails, net/http serves HTTP/2 in a way that the package does not know.
+func TestHTTP2GoAwayIsInForce(t *testing.T) {
+	for _, encrypted := range []bool{true, false} {
+		srv := &http.Server{Handler: newGate(), Protocols: new(http.Protocols)}
+		srv.Protocols.SetUnencryptedHTTP2(true)
+		if encrypted {
+			srv, _ = secure(t, newGate())
+		}
+		logged := make(lines, 10)
+		s := startGroup(t, &Group{Grace: time.Hour, Logf: logged.logf}, srv)
+		conn := s.connect().conn
+		if encrypted {
+			conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		}
+		request := func(stream byte) {
+			const headers = "\x82\x87\x84\x41\x04test" // GET, https, /, authority: test
+			io.WriteString(conn, "\x00\x00\x09\x01\x05\x00\x00\x00"+string(rune(stream))+headers)
+		}
+		io.WriteString(conn, preface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+		request(1)
+		readFrame(t, conn, frameHeaders)
+		s.term()
+		if got := readFrame(t, conn, goAway[3]); !bytes.Equal(got, goAway) {
+			t.Errorf("encrypted %v: %x instead of %x", encrypted, got, goAway)
+		}
+		request(3)
+		readFrame(t, conn, frameHeaders)
+		conn.Close()
+		s.wantEnd()
+		logged.want(t, "draining") // and no warning before
+	}
+}
+
+// If they cannot be asked, the group says so, once.
+func TestHTTP2Warning(t *testing.T) {
+	logged := make(lines, 10)
+	g := &Group{Logf: logged.logf}
+	s := newHTTPServer(g, &http.Server{Handler: newGate()}, []net.Listener{listen(t)}, true)
+	s.handler = s.srv.Handler
+	conn := &recorder{}
+	s.connections.observe(conn, http.StateNew)
+	r := httptest.NewRequestWithContext(context.WithValue(t.Context(), connKey{}, conn), "GET", "/", nil)
+	r.ProtoMajor = 2
+	for range 2 {
+		s.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	logged.want(t, "HTTP/2 on "+s.acceptors[0].Addr().String(), "can lose requests")
+	if len(logged) > 0 {
+		t.Error(<-logged)
+	}
+}
+
 // secure is a server for HTTP/2 and a client of it.
 func secure(t *testing.T, handler http.Handler) (*http.Server, *http.Transport) {
 	site := httptest.NewTLSServer(nil)

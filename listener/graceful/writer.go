@@ -27,7 +27,7 @@ func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h2c, upgrade := asksForHTTP2(r)
 	switch body := r.ContentLength != 0 && r.Header.Get("Upgrade") == "" && !h2c; {
 	case !ok:
-		if s.group.closing.Load() && s.isLast(r.Context()) {
+		if s.isLast(r) {
 			w.Header().Set("Connection", "close") // over HTTP/2 net/http makes a GOAWAY of it
 		}
 		s.handler.ServeHTTP(w, r)
@@ -45,15 +45,19 @@ func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // isLast reports whether the answer to a request of HTTP/2 is to be the last of its connection. If
 // the first GOAWAY is sent, it is only after a client has ignored that.
-func (s *httpServer) isLast(ctx context.Context) bool {
-	conn, _ := ctx.Value(connKey{}).(net.Conn)
+func (s *httpServer) isLast(r *http.Request) bool {
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	closing := s.group.closing.Load()
 	one := s.connections.find(conn)
 	if one == nil {
-		return !s.http2
+		return closing && !s.http2
 	}
 	one.mu.Lock()
 	defer one.mu.Unlock()
-	return one.http2 == nil || one.http2.ignored(s.group.grace())
+	if one.http2 == nil && r.ProtoMajor == 2 {
+		s.group.warnHTTP2(s.acceptors[0].Addr())
+	}
+	return closing && (one.http2 == nil || one.http2.ignored(s.group.grace()))
 }
 
 // http1Writer is all that handlers may expect of net/http's writer for HTTP/1, so that lastWriter
