@@ -50,6 +50,9 @@ func (c *connections) observe(conn net.Conn, state http.ConnState) {
 				return
 			}
 			one.state, one.since, one.looked = state, time.Now(), false
+			if state == http.StateIdle {
+				arrivalsOf(conn).idle()
+			}
 		}
 	case http.StateHijacked, http.StateClosed:
 		c.all.Delete(conn)
@@ -100,9 +103,9 @@ func (c *connections) sweep(now time.Time, grace time.Duration) int {
 		conn, one := key.(net.Conn), value.(*connection)
 		one.mu.Lock()
 		defer one.mu.Unlock()
-		if !one.closing && one.expired(conn, now, c.began, grace) {
+		if !one.closing && one.expired(unwrap(conn), now, c.began, grace) {
 			one.closing = true
-			if one.http2 != nil || !closeReading(conn) {
+			if one.http2 != nil || !closeReading(unwrap(conn)) {
 				go conn.Close() // over TLS it writes, and may wait
 			}
 		}

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"mime/multipart"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -468,6 +470,110 @@ func (c *client) wantHint() {
 	response, err := http.ReadResponse(c.r, nil)
 	if err != nil || response.StatusCode != http.StatusEarlyHints || response.Close {
 		c.t.Fatal(response, err)
+	}
+}
+
+// Requests that a client has sent at once are all answered, in whatever pieces they come: only the
+// answer to the last asks to close the connection. A body does not confuse that.
+func TestPipeline(t *testing.T) {
+	const get, post = "GET / HTTP/1.1\r\nHost: test\r\n\r\n", "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 8\r\n\r\nx\n\nx\r\n\r\n"
+	slow := strings.Replace(get, "/", "/slow", 1)
+	for _, before := range [][]string{{}, {post}, {get, get}, {post, get, post}} {
+		g := newGate()
+		s := start(t, &http.Server{Handler: g}, time.Hour)
+		c := s.connect()
+		for _, request := range before {
+			io.WriteString(c.conn, request)
+			c.want("hello", false)
+		}
+		io.WriteString(c.conn, slow+get+get)
+		receive(t, g.entered)
+		s.term()
+		close(g.leave)
+		c.want("slow", false)
+		c.want("hello", false)
+		c.want("hello", true)
+		s.wantEnd()
+	}
+}
+
+// What has arrived is known without being taken apart.
+func TestArrivals(t *testing.T) {
+	const head = "GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+	for _, c := range []struct {
+		read string
+		more bool
+	}{
+		{head, false}, {"\r\n" + head + "\r\n", false}, {head + "G", true}, {head + head, true},
+		{"GET / HTTP/1.1\nHost: test\n\n", false}, {"GET / HTTP/1.1\nHost: test\n\nGET ", true},
+	} {
+		var a arrivals
+		for _, b := range []byte(c.read) {
+			a.add([]byte{b})
+		}
+		a.handle(false)
+		if a.more() != c.more {
+			t.Errorf("%q: more %v", c.read, !c.more)
+		}
+	}
+}
+
+// uncomparable is a connection that cannot be the key of a map.
+type uncomparable struct {
+	net.Conn
+	_ []byte
+}
+
+type uncomparableListener struct{ net.Listener }
+
+func (l uncomparableListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return uncomparable{Conn: conn}, err
+}
+
+func TestUncomparableConnection(t *testing.T) {
+	for _, hijack := range []bool{false, true} {
+		l := listen(t)
+		s := newSite(t, &Group{Grace: -1})
+		s.addr = l.Addr().String()
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !hijack {
+				io.WriteString(w, "hello")
+				return
+			}
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+			}
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+			conn.Close()
+		}), ConnState: func(conn net.Conn, _ http.ConnState) {
+			if _, ok := conn.(uncomparable); !ok {
+				t.Errorf("the program sees a %T", conn)
+			}
+		}}
+		s.group.AddHTTP(srv, watchedListener{uncomparableListener{l}, new(sync.Once), s.closed})
+		s.run()
+		c := s.connect()
+		c.send("/")
+		c.want("hello", false)
+		s.term()
+		c.wantClosed()
+		s.wantEnd()
+	}
+}
+
+// net/http removes the files of the request that it knows.
+func TestMultipartFilesAreRemoved(t *testing.T) {
+	s := newHTTPServer(&Group{}, &http.Server{}, nil, false)
+	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { r.MultipartForm = &multipart.Form{} })
+	s.group.closing.Store(true)
+	conn := &recorder{}
+	s.connections.keep(conn, &connection{closing: true})
+	r := httptest.NewRequestWithContext(context.WithValue(t.Context(), connKey{}, conn), "POST", "/", nil)
+	s.ServeHTTP(httptest.NewRecorder(), r)
+	if r.MultipartForm == nil {
+		t.Error("it does not know them")
 	}
 }
 

@@ -29,9 +29,9 @@ func asksForHTTP2(r *http.Request) (asks, upgrade bool) {
 // keepHTTP2 returns what stands in for a hijacked connection on which HTTP/2 is about to begin. The
 // handler may read the rest of the preface from the reader; the answer to an upgrade, which is not
 // of HTTP/2, goes past the http2Conn by the writer.
-func (c *connections) keepHTTP2(conn net.Conn, buffered *bufio.ReadWriter, upgrade bool) (net.Conn, *bufio.ReadWriter) {
-	h := &h2cConn{&http2Conn{Conn: conn}, buffered.Reader, closeHook{conn, c}}
-	c.keep(conn, &connection{state: http.StateActive, http2: h.http2Conn, h2c: true, upgrade: upgrade})
+func (c *connections) keepHTTP2(key net.Conn, buffered *bufio.ReadWriter, upgrade bool) (net.Conn, *bufio.ReadWriter) {
+	h := &h2cConn{&http2Conn{Conn: unwrap(key)}, buffered.Reader, closeHook{key, c}}
+	c.keep(key, &connection{state: http.StateActive, http2: h.http2Conn, h2c: true, upgrade: upgrade})
 	return h, bufio.NewReadWriter(bufio.NewReader(byteReader{h}), buffered.Writer)
 }
 
@@ -49,6 +49,8 @@ func (c *h2cConn) Read(p []byte) (int, error) {
 }
 
 func (c *h2cConn) Close() error { return c.hook.Close() }
+
+func (c *h2cConn) key() net.Conn { return c.hook.conn }
 
 // byteReader keeps a bufio.Reader from reading ahead. If that has something left, package h2c wraps
 // the connection, and ConnState cannot know whose state it reports.

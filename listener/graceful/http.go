@@ -79,22 +79,20 @@ func (s *httpServer) hook() {
 	}
 	connState := s.srv.ConnState
 	s.srv.ConnState = func(conn net.Conn, state http.ConnState) {
-		conn = unwrap(conn)
-		s.connections.observe(conn, state)
+		s.connections.observe(keyOf(conn), state)
 		if connState != nil {
-			connState(conn, state)
+			connState(unwrap(conn), state)
 		}
 	}
 	connContext := s.srv.ConnContext
 	s.srv.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		conn = unwrap(conn)
 		if connContext != nil {
-			ctx = connContext(ctx, conn)
+			ctx = connContext(ctx, unwrap(conn))
 		}
 		if ctx == nil {
 			return nil // net/http reports it
 		}
-		return context.WithValue(ctx, connKey{}, conn)
+		return context.WithValue(ctx, connKey{}, keyOf(conn))
 	}
 	baseContext := s.srv.BaseContext
 	s.srv.BaseContext = func(l net.Listener) context.Context {

@@ -53,14 +53,6 @@ type http2Conn struct {
 // original is the connection that was accepted.
 func (c *http2Conn) original() net.Conn { return c.Conn }
 
-// unwrap returns the connection that was accepted, which stands for it in all that is kept of it.
-func unwrap(conn net.Conn) net.Conn {
-	if c, ok := conn.(interface{ original() net.Conn }); ok {
-		return c.original()
-	}
-	return conn
-}
-
 // askToGo writes the first GOAWAY, once and without waiting. A new client gets its first answer
 // before: some treat a GOAWAY in its place as an error.
 func (c *http2Conn) askToGo(now time.Time) {

@@ -4,7 +4,6 @@ package graceful
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -26,21 +25,19 @@ const (
 
 const prefaceTimeout = 10 * time.Second // as in net/http
 
-// takeOverHTTP2 makes the server put each HTTP/2 connection into an http2Conn. If it does not speak
-// HTTP/2, or this net/http does it in another way, nothing changes.
+// takeOverHTTP2 makes the server put each HTTP/2 connection over TLS into an http2Conn; those
+// without TLS become one when they begin. If the server does not speak HTTP/2, or this net/http does
+// it in another way, nothing changes.
 func (s *httpServer) takeOverHTTP2() {
 	s.prime()
-	serve, ok := s.srv.TLSNextProto[protoUnencrypted]
-	if !ok {
-		return
-	}
-	s.http2 = true
-	s.srv.TLSNextProto[protoUnencrypted] = func(srv *http.Server, c *tls.Conn, h http.Handler) {
-		if inner, ok := c.NetConn().(interface{ UnencryptedNetConn() net.Conn }); ok {
-			s.serveHTTP2(serve, inner.UnencryptedNetConn(), h)
+	if !s.secure {
+		for _, a := range s.acceptors {
+			a.wrap = s.follow
 		}
 	}
-	if _, ok := s.srv.TLSNextProto[protoHTTP2]; !ok {
+	serve, ok := s.srv.TLSNextProto[protoUnencrypted]
+	s.http2 = ok
+	if _, speaks := s.srv.TLSNextProto[protoHTTP2]; !ok || !speaks {
 		return
 	}
 	s.srv.TLSNextProto[protoHTTP2] = func(srv *http.Server, c *tls.Conn, h http.Handler) {
@@ -65,19 +62,14 @@ func readPreface(conn net.Conn) error {
 }
 
 // serveHTTP2 serves HTTP/2 on a connection whose preface was read.
-func (s *httpServer) serveHTTP2(serve func(*http.Server, *tls.Conn, http.Handler), conn net.Conn, h http.Handler) {
+func (s *httpServer) serveHTTP2(serve func(*http.Server, *tls.Conn, http.Handler), conn *tls.Conn, h http.Handler) {
 	c := &http2Conn{Conn: conn}
 	if one := s.connections.find(conn); one != nil {
 		one.mu.Lock()
 		one.http2 = c
 		one.mu.Unlock()
 	}
-	var wrapped net.Conn = c
-	if secure, ok := conn.(*tls.Conn); ok {
-		wrapped = &http2TLSConn{c, secure}
-	}
-	handler := &http2Handler{h, c, s}
-	serve(s.srv, tls.Client(unencrypted{conn: wrapped}, nil), handler)
+	serve(s.srv, tls.Client(unencrypted{conn: &http2TLSConn{c, conn}}, nil), h)
 }
 
 // unencrypted carries a conn in a tls.Conn.
@@ -88,29 +80,6 @@ type unencrypted struct {
 
 func (u unencrypted) UnencryptedNetConn() net.Conn { return u.conn }
 
-// http2Handler handles the requests of one connection. A client that keeps sending requests
-// after the first GOAWAY gets that of net/http, by Connection: close.
-type http2Handler struct {
-	http.Handler
-	conn   *http2Conn
-	server *httpServer
-}
-
-func (h *http2Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if h.conn.ignored(h.server.group.grace()) {
-		w.Header().Set("Connection", "close")
-	}
-	h.Handler.ServeHTTP(w, r)
-}
-
-// BaseContext is how net/http passes the connection's context to its HTTP/2.
-func (h *http2Handler) BaseContext() context.Context {
-	if b, ok := h.Handler.(interface{ BaseContext() context.Context }); ok {
-		return b.BaseContext()
-	}
-	return context.Background()
-}
-
 // http2TLSConn is an http2Conn over TLS, which net/http recognizes by the method ConnectionState.
 type http2TLSConn struct {
 	*http2Conn
@@ -118,3 +87,5 @@ type http2TLSConn struct {
 }
 
 func (c *http2TLSConn) ConnectionState() tls.ConnectionState { return c.secure.ConnectionState() }
+
+func (c *http2TLSConn) key() net.Conn { return c.secure }

@@ -5,7 +5,6 @@ package graceful
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"net"
 	"slices"
 )
@@ -65,71 +64,10 @@ func (s *httpServer) tlsConfig() *tls.Config {
 	return config
 }
 
-// follow follows a connection on which HTTP/2 begins with the preface.
-func (s *httpServer) follow(conn net.Conn) net.Conn {
-	c := &followedConn{http2Conn: &http2Conn{Conn: conn}, connections: &s.connections}
-	if protocols := s.srv.Protocols; protocols != nil && protocols.UnencryptedHTTP2() {
-		c.expected = preface
-	}
-	return &followedPlainConn{c}
-}
-
 func (s *httpServer) followTLS(conn *tls.Conn) net.Conn {
-	return &followedTLSConn{&followedConn{http2Conn: &http2Conn{Conn: conn}, connections: &s.connections}, conn}
-}
-
-// followedConn becomes an http2Conn when HTTP/2 begins on it.
-type followedConn struct {
-	*http2Conn
-	connections *connections
-	expected    string // what is left of the preface, empty if it is not expected
-	speaks      bool   // HTTP/2 has begun; set before its first frame is written
-}
-
-func (c *followedConn) begin() {
-	c.speaks = true
-	if one := c.connections.find(c.Conn); one != nil {
-		one.mu.Lock()
-		one.http2 = c.http2Conn
-		one.mu.Unlock()
-	}
-}
-
-func (c *followedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if k := min(n, len(c.expected)); k > 0 {
-		if string(p[:k]) != c.expected[:k] {
-			c.expected = ""
-		} else if c.expected = c.expected[k:]; c.expected == "" {
-			c.begin()
-		}
-	}
-	return n, err
-}
-
-func (c *followedConn) Write(p []byte) (int, error) {
-	if c.speaks {
-		return c.http2Conn.Write(p)
-	}
-	return c.Conn.Write(p)
-}
-
-// CloseWrite is what net/http calls before it closes a connection whose request it has not read.
-func (c *followedConn) CloseWrite() error {
-	if conn, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return conn.CloseWrite()
-	}
-	return nil
-}
-
-type followedPlainConn struct{ *followedConn }
-
-// ReadFrom lets net/http send a file with sendfile.
-func (c *followedPlainConn) ReadFrom(r io.Reader) (int64, error) {
-	if conn, ok := c.Conn.(io.ReaderFrom); ok && !c.speaks {
-		return conn.ReadFrom(r)
-	}
-	return io.Copy(struct{ io.Writer }{c}, r)
+	c := &followedTLSConn{&followedConn{http2Conn: &http2Conn{Conn: conn}, connections: &s.connections}, conn}
+	c.self = c
+	return c
 }
 
 type followedTLSConn struct {

@@ -121,7 +121,12 @@ func TestRequestBegunIsAnswered(t *testing.T) {
 // tracked returns what is known of a connection, once it is.
 func (s *site) tracked(conn net.Conn) (one *connection) {
 	until(s.t, func() bool {
-		one = s.connections().find(conn)
+		s.connections().all.Range(func(key, value any) bool {
+			if unwrap(key.(net.Conn)) == conn {
+				one = value.(*connection)
+			}
+			return one == nil
+		})
 		return one != nil
 	})
 	return one

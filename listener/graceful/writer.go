@@ -21,9 +21,14 @@ func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.group.closing.Load() && s.connections.isClosing(r.Context()) {
 		// The request came when its connection was being closed for reading, which is not the
 		// client that hangs up.
-		r = r.WithContext(context.WithoutCancel(r.Context()))
+		own := r
+		r = own.WithContext(context.WithoutCancel(own.Context()))
+		defer func() { own.MultipartForm = r.MultipartForm }() // net/http removes its files
 	}
 	http1, ok := w.(http1Writer)
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	arrived := arrivalsOf(conn)
+	arrived.handle(r.ContentLength != 0)
 	h2c, upgrade := asksForHTTP2(r)
 	switch body := r.ContentLength != 0 && r.Header.Get("Upgrade") == "" && !h2c; {
 	case !ok:
@@ -37,7 +42,7 @@ func (s *httpServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Connection", "close") // not too late for an answer without a header of its own
 		}
 	default:
-		last := &lastWriter{http1, s, h2c, upgrade}
+		last := &lastWriter{http1, s, arrived, h2c, upgrade}
 		s.handler.ServeHTTP(last, r)
 		last.announce() // for a handler that has written nothing
 	}
@@ -81,11 +86,12 @@ type http1Writer interface {
 type lastWriter struct {
 	http1Writer
 	server       *httpServer
+	arrived      *arrivals
 	h2c, upgrade bool // the request is one for HTTP/2, by an Upgrade header
 }
 
 func (w *lastWriter) announce() {
-	if w.server.group.closing.Load() {
+	if w.server.group.closing.Load() && !w.arrived.more() {
 		w.Header().Set("Connection", "close")
 	}
 }
@@ -135,13 +141,13 @@ func (w *lastWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return conn, buffered, err
 	}
-	conn = unwrap(conn)
+	key := keyOf(conn)
 	if w.h2c {
-		conn, buffered = c.keepHTTP2(conn, buffered, w.upgrade)
+		conn, buffered = c.keepHTTP2(key, buffered, w.upgrade)
 		return conn, buffered, nil
 	}
-	c.keep(conn, &connection{state: http.StateHijacked})
-	return watchClose(conn, c), buffered, nil
+	c.keep(key, &connection{state: http.StateHijacked})
+	return watchClose(key, c), buffered, nil
 }
 
 // closeHook closes a connection that was hijacked, and forgets it.
@@ -183,9 +189,9 @@ func (c *hijackedTLS) Close() error  { return c.hook.Close() }
 func (c *hijackedConn) Close() error { return c.hook.Close() }
 
 // watchClose forgets the connection when it is closed, or was forgotten by the handler.
-func watchClose(conn net.Conn, connections *connections) net.Conn {
-	hook := &closeHook{conn, connections}
-	switch conn := conn.(type) {
+func watchClose(key net.Conn, connections *connections) net.Conn {
+	hook := &closeHook{key, connections}
+	switch conn := unwrap(key).(type) {
 	case *net.TCPConn:
 		return releaseForgotten(&hijackedTCP{conn, hook}, hook)
 	case *net.UnixConn:
@@ -193,7 +199,7 @@ func watchClose(conn net.Conn, connections *connections) net.Conn {
 	case *tls.Conn:
 		return releaseForgotten(&hijackedTLS{conn, hook}, hook)
 	}
-	return releaseForgotten(&hijackedConn{conn, hook}, hook)
+	return releaseForgotten(&hijackedConn{unwrap(key), hook}, hook)
 }
 
 func releaseForgotten[T any](conn *T, hook *closeHook) *T {
