@@ -55,7 +55,7 @@ type Config struct {
 
 	AutoRestart         bool           // false: $ENABLE_AUTO_RESTART
 	AutoRestartInterval *time.Duration // nil: $AUTO_RESTART_INTERVAL, or 360 s
-	KillOldDelay        *time.Duration // nil: $KILL_OLD_DELAY, or 5 s with auto restart, else 0
+	KillOldDelay        *time.Duration // nil: $KILL_OLD_DELAY, or 5 s with auto restart, 1 s with SteerUDP, else 0
 
 	PIDFile    string // "": none, as for the next three
 	StatusFile string

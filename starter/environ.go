@@ -28,6 +28,7 @@ const (
 const (
 	defaultAutoRestartInterval = 360 * time.Second
 	delayWithAutoRestart       = 5 * time.Second
+	delayWithSteering          = time.Second // an old worker reads what waits in its socket: it is no other's
 )
 
 // errNotAnswering means that a file system hangs.
@@ -50,6 +51,7 @@ type environment struct {
 	base     map[string]string // those of the superdaemon, and its options
 	dir      string            // the envdir, "" for none
 	reader   *background.Runner
+	steered  bool     // each generation has UDP sockets of its own
 	settings settings // as last read
 	warned   string   // the last warning about them
 	report   func(line string)
@@ -74,7 +76,7 @@ func newEnvironment(c Config, environ []string, report func(line string)) *envir
 	if c.KillOldDelay != nil {
 		base[killOldDelayVariable] = seconds(*c.KillOldDelay)
 	}
-	e := &environment{base: base, dir: base[envDirVariable], report: report}
+	e := &environment{base: base, dir: base[envDirVariable], steered: c.SteerUDP, report: report}
 	if e.dir != "" {
 		e.reader = background.New(func() {}) // no need to wake the loop: every step reads again
 	}
@@ -176,8 +178,11 @@ func (e *environment) readSettings() (settings, error) {
 	}
 	interval = max(interval, time.Second) // the original looks at the clock once a second
 	var delay time.Duration
-	if on {
+	switch {
+	case on:
 		delay = delayWithAutoRestart
+	case e.steered:
+		delay = delayWithSteering
 	}
 	delay, err2 := e.seconds(vars, killOldDelayVariable, delay)
 	return settings{autoRestart: on, autoRestartInterval: interval, killOldDelay: delay}, errors.Join(err, err1, err2)

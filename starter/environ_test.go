@@ -108,6 +108,21 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+func TestDelayWithSteering(t *testing.T) {
+	t.Parallel()
+	c := NewConfig("x")
+	c.SteerUDP = true
+	for want, vars := range map[time.Duration][]string{
+		time.Second:     nil,
+		5 * time.Second: {"ENABLE_AUTO_RESTART=1"},
+		0:               {"KILL_OLD_DELAY=0"},
+	} {
+		if s, err := newEnvironment(c, vars, nil).readSettings(); s.killOldDelay != want || err != nil {
+			t.Errorf("%v: %s, want %s (%v)", vars, s.killOldDelay, want, err)
+		}
+	}
+}
+
 func TestSettingsOfEnvDir(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -50,7 +50,7 @@ type workerOptions struct {
 	SignalOnTERM        signalName `long:"signal-on-term" unquote:"false" value-name:"SIGNAL" description:"stop workers with this signal after a TERM (default: TERM)"`
 	AutoRestart         bool       `long:"enable-auto-restart" description:"restart workers periodically (default: $ENABLE_AUTO_RESTART)"`
 	AutoRestartInterval *int       `long:"auto-restart-interval" value-name:"SECONDS" description:"seconds between automatic restarts (default: $AUTO_RESTART_INTERVAL, else 360)"`
-	KillOldDelay        *int       `long:"kill-old-delay" value-name:"SECONDS" description:"stop old workers this many seconds after a new one has started (default: $KILL_OLD_DELAY, else 5 with --enable-auto-restart, else 0)"`
+	KillOldDelay        *int       `long:"kill-old-delay" value-name:"SECONDS" description:"stop old workers this many seconds after a new one has started (default: $KILL_OLD_DELAY, else 0; 5 with --enable-auto-restart, 1 with --steer-udp)"`
 	KillTimeout         *int       `long:"kill-timeout" no-abbrev:"yes" value-name:"SECONDS" description:"send SIGKILL to a worker still running this many seconds after being told to stop (default: never)"`
 	MaxAttempts         *int       `long:"max-attempts" no-abbrev:"yes" value-name:"COUNT" description:"give up a restart after this many failed attempts in a row, and keep the old workers; give up a first start likewise, with exit status 1 (default: never)"`
 	StopFirst           bool       `long:"stop-first" no-abbrev:"yes" description:"stop the old workers before starting a new one; connections wait meanwhile"`
