@@ -94,6 +94,7 @@ func (d *superdaemon) reap() (pid, status int, ok bool) {
 		} else if d.log.onExit(pid) || d.upgrade.onExit(pid, status) {
 			continue
 		}
+		d.workers.copies.KillLeft(pid)
 		if ok && d.sockets.mend(d.logLine) {
 			d.loop.onSocketReplaced()
 		}

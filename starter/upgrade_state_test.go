@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/accepting"
 	"github.com/start-server/start-server/internal/copies"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/sdnotify"
@@ -73,7 +74,8 @@ func example() *upgradeState {
 			Adopted:       []adoptedState{{Worker: 104, Descriptor: 18}},
 			Copies: copies.List{105: {{
 				Number: 1, PID: 106, State: copies.Stopping, Since: time.Date(2026, 11, 21, 12, 0, 42, 0, time.UTC),
-				Text: "busy", Late: true, Status: 256, Error: "fork",
+				Text: "busy", Late: true, Status: 256, Error: "fork", Clock: 42,
+				Report: accepting.Report{Missing: []string{"80"}, Unseen: "hidden"},
 			}}},
 		},
 		GuardPipe: 19,

@@ -104,6 +104,7 @@ type Process struct {
 	Late   bool      `json:"late"`   // it stops because it did not start in time
 	Status int       `json:"status"` // raw wait status, if Ended
 	Error  string    `json:"error"`  // if Ended, why it could not be started
+	Clock  uint64    `json:"clock"`  // see process.Parent; 0 unless the superdaemon has seen it as a child of its parent
 
 	accepting.Report // if Starting
 }
@@ -118,17 +119,33 @@ func (l List) Update(parent int, report string) (before, now Process, err error)
 	if err := json.Unmarshal([]byte(report), &now); err != nil {
 		return before, now, fmt.Errorf("report of worker %d: %w", parent, err)
 	}
+	now.Clock = 0
 	list := l[parent]
 	i, found := slices.BinarySearchFunc(list, now.Number, func(p Process, n int) int { return p.Number - n })
 	if found {
 		before = list[i]
 		list = slices.Delete(list, i, i+1)
 	}
+	if now.PID == before.PID {
+		now.Clock = before.Clock
+	} else if p, started := process.Parent(now.PID); p == parent {
+		now.Clock = started
+	}
 	if now.State != Ended {
 		list = slices.Insert(list, i, now)
 	}
 	l[parent] = list
 	return before, now, nil
+}
+
+// KillLeft kills the copies of a worker whose parent has ended. The kernel has killed those that
+// have not changed their user: it forgets then what to do at the end of the parent.
+func (l List) KillLeft(parent int) {
+	for _, p := range l[parent] {
+		if _, started := process.Parent(p.PID); p.Clock > 0 && started == p.Clock {
+			_ = unix.Kill(p.PID, unix.SIGKILL)
+		}
+	}
 }
 
 // Missing returns the sockets on which not all copies of a worker wait for connections.
