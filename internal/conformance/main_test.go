@@ -47,6 +47,8 @@ var needs = []need{
 	{"libserver-starter-perl", "/usr/bin/start_server"},
 	{"starlet", "/usr/share/perl5/Starlet/Server.pm"},
 	{"starman", "/usr/bin/starman"},
+	{"twiggy", "/usr/bin/twiggy"},
+	{"uvicorn", "/usr/bin/uvicorn"},
 	{"libnet-server-ss-prefork-perl", "/usr/share/perl5/Net/Server/SS/PreFork.pm"},
 	{"h2o", "/usr/bin/h2o"},
 	{"gunicorn", "/usr/bin/gunicorn"},

@@ -26,6 +26,7 @@ type server struct {
 	beyond   []string // more options, which the original lacks
 	program  []string // SERVERS stands for the directory with their files, DIR for that of this run
 	ports    int      // how many it listens on, 1 if 0
+	fd       int      // the descriptor at which it takes its socket, if not 0
 	lossless bool     // it must not lose a request under the tested start_server
 }
 
@@ -109,21 +110,7 @@ func (s server) test(t *testing.T) {
 // swap runs the server under the start_server in binDir, sends the HUPs, and returns the result of
 // its clients.
 func (s server) swap(t *testing.T, binDir string) load.Result {
-	dir := t.TempDir()
-	ports := make([]string, max(s.ports, 1))
-	args := append([]string{}, s.options...)
-	if binDir == tested {
-		args = append(args, s.beyond...)
-	}
-	for i := range ports {
-		ports[i] = freePort(t)
-		args = append(args, "--port=127.0.0.1:"+ports[i])
-	}
-	d := newSuperdaemon(t, binDir, dir)
-	d.start(append(append(args, "--"), s.command(t, dir, ports)...)...)
-	d.waitStatus(`^1:\d+\n$`)
-	d.waitAnswer("127.0.0.1:" + ports[0])
-
+	d, ports := s.start(t, binDir)
 	ctx, stop := context.WithCancel(t.Context())
 	results := make(chan load.Result)
 	for _, port := range ports {
@@ -141,6 +128,29 @@ func (s server) swap(t *testing.T, binDir string) load.Result {
 	}
 	d.stop()
 	return total
+}
+
+// start starts the server under the start_server in binDir, and returns when it answers.
+func (s server) start(t *testing.T, binDir string, options ...string) (d *superdaemon, ports []string) {
+	dir := t.TempDir()
+	ports = make([]string, max(s.ports, 1))
+	args := append(options, s.options...)
+	if binDir == tested {
+		args = append(args, s.beyond...)
+	}
+	for i := range ports {
+		ports[i] = freePort(t)
+		address := "--port=127.0.0.1:" + ports[i]
+		if s.fd > 0 {
+			address += fmt.Sprint("=", s.fd)
+		}
+		args = append(args, address)
+	}
+	d = newSuperdaemon(t, binDir, dir)
+	d.start(append(append(args, "--"), s.command(t, dir, ports)...)...)
+	d.waitStatus(`^1:\d+\n$`)
+	d.waitAnswer("127.0.0.1:" + ports[0])
+	return d, ports
 }
 
 // command returns the command line of the server, with the directories and ports of this run.

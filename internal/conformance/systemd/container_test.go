@@ -45,7 +45,7 @@ func rootDir() string {
 	if cache == "" {
 		cache = filepath.Join(cacheHome(), "start_server-conformance")
 	}
-	return filepath.Join(cache, "trixie")
+	return filepath.Join(cache, "trixie-starlet")
 }
 
 func cacheHome() string {
@@ -70,7 +70,7 @@ func install(root string) error {
 	}
 	defer os.RemoveAll(partial)
 	fmt.Fprintln(os.Stderr, "installing Debian trixie in", root)
-	out, err := exec.Command("debootstrap", "--variant=minbase", "--include=systemd,dbus,systemd-sysv", "trixie",
+	out, err := exec.Command("debootstrap", "--variant=minbase", "--include=systemd,dbus,systemd-sysv,starlet", "trixie",
 		filepath.Join(partial, "root"), "http://deb.debian.org/debian").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("debootstrap: %w\n%s", err, out[max(0, len(out)-1000):])

@@ -296,6 +296,44 @@ func TestStartReturnsWhenReady(t *testing.T) {
 	}
 }
 
+// TestAcceptTimeout starts and reloads an unchanged Starlet whose application takes long to load:
+// both return when it serves.
+func TestAcceptTimeout(t *testing.T) {
+	open := gate(t)
+	t.Cleanup(func() { stop(t, "starlet.service") })
+	systemctl := func(verb, status, state string, meanwhile func()) {
+		t.Helper()
+		cmd := booted.command("systemctl", verb, "starlet.service")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, status, func() bool { return strings.Contains(property(t, "starlet.service", "StatusText"), status) })
+		if now := property(t, "starlet.service", "ActiveState"); now != state {
+			t.Errorf("while Starlet loads: %s, want %s", now, state)
+		}
+		meanwhile()
+		open()
+		if err := cmd.Wait(); err != nil {
+			t.Fatalf("systemctl %s: %v", verb, err)
+		}
+	}
+	systemctl("start", "is starting, does not accept connections on 8080", "activating", func() {})
+	if a := get(t, app); a.generation != 1 {
+		t.Errorf("answered by generation %d", a.generation)
+	}
+	end := underLoad(t, app)
+	open = gate(t)
+	systemctl("reload", ") is starting, does not accept connections on 8080", "reloading", func() {
+		if a := get(t, app); a.generation != 1 {
+			t.Errorf("while generation 2 loads, answered by generation %d", a.generation)
+		}
+	})
+	end()
+	if a := get(t, app); a.generation != 2 {
+		t.Errorf("after the reload, answered by generation %d", a.generation)
+	}
+}
+
 func TestReloadUnderLoad(t *testing.T) {
 	start(t, "app.service")
 	end := underLoad(t, app)

@@ -1,2 +1,3 @@
-# The application of the PSGI servers.
+# The application of the PSGI servers, which takes $LOAD seconds to load.
+sleep($ENV{LOAD} || 0);
 sub { [200, ["Content-Type" => "text/plain"], ["hello\n"]] };
