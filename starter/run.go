@@ -146,9 +146,6 @@ func (d *superdaemon) adopt() {
 		old = append(old, &worker{PID: w.PID, Generation: max(w.Generation, 1), StopSent: w.StopSent})
 		d.logLine(msgAdopted(w.PID, w.Generation))
 	}
-	if left := d.status.plain.Others(pids(old)); len(left) > 0 {
-		d.logLine(msgLeft(left))
-	}
 	if len(old) == 0 {
 		d.status.plain.RemoveStale()
 		return

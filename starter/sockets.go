@@ -190,7 +190,9 @@ func (s *sockets) leftWorkers(report func(string)) []orphan.Worker {
 	}
 	s.taken = nil
 	s.store(s.kept)
-	s.finder.AdoptNamed()
+	if others := s.finder.AdoptNamed(); len(others) > 0 {
+		report(msgLeft(others))
+	}
 	return s.finder.Workers()
 }
 

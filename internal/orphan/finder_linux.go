@@ -183,7 +183,7 @@ func (f *Finder) started(p *process, a Address, w *Worker) bool {
 // its environment, unless that is overwritten, has the same generation.
 func (f *Finder) names(p *process) bool {
 	generation, ok := f.status.generations[p.pid]
-	if !ok || p.startedAt().After(f.status.written.Add(time.Second)) {
+	if !ok || p.pid == 1 || p.startedAt().After(f.status.written.Add(time.Second)) {
 		return false
 	}
 	_, own, intact := p.environ()
@@ -314,7 +314,7 @@ func addrPort(addr unix.Sockaddr) (netip.AddrPort, bool) {
 }
 
 // Adopt finds the workers that hold a socket which this process has received from the service
-// manager. Workers then includes them.
+// manager, and whose superdaemon is gone. Workers then includes them.
 func (f *Finder) Adopt(fd int, key string) {
 	a := Address{Key: key}
 	addr, err := unix.Getsockname(fd)
@@ -327,47 +327,57 @@ func (f *Finder) Adopt(fd int, key string) {
 	} else if file, ok := addr.(*unix.SockaddrUnix); ok {
 		a.Path = file.Name
 	}
-	if f.all == nil {
-		f.all = takeSnapshot()
-		for p := f.all[os.Getppid()]; p != nil; p = f.all[p.parent] {
-			p.sockets = nil // the service manager may hold the socket
-		}
+	if f.near == nil {
+		f.near = relatives()
 	}
-	all := f.all
-	for _, p := range all {
-		if !p.holds(st.Ino) || all.top(p, st.Ino, f.names) != p {
+	for _, p := range f.near {
+		if !f.started(p, a, &Worker{}) { // most processes end here: their descriptors are many
 			continue
 		}
-		if w, err := f.identify(all, p, a); err == nil {
+		p.sockets, p.hidden = readSockets(procFile(p.pid, "fd"))
+		if !p.holds(st.Ino) {
+			continue
+		}
+		if w, err := f.identify(f.near, p, a); err == nil {
 			f.keep([]Worker{w})
 		}
 	}
 }
 
 // AdoptNamed finds the workers that are named by the status file and hold none of the sockets.
-// Workers then includes them. If any process that the file names still has a superdaemon, it adds
-// none.
-func (f *Finder) AdoptNamed() {
-	if len(f.status.generations) == 0 {
-		return
+// Workers then includes them, unless this process may not send signals to them: AdoptNamed returns
+// the pids of those. If any process that the file names still has a superdaemon, it adds none.
+func (f *Finder) AdoptNamed() (others []int) {
+	var named []*process
+	for pid := range f.status.generations {
+		if p := look(pid); p != nil && !p.exiting && !f.has(pid) && f.names(p) {
+			named = append(named, p)
+		}
+	}
+	if len(named) == 0 {
+		return nil
 	}
 	all := takeSnapshot()
 	var workers []Worker
-	for pid, generation := range f.status.generations {
-		p := all[pid]
-		if p == nil || p.exiting || f.has(pid) || !f.names(p) {
-			continue
+	for _, p := range named {
+		if q := all[p.pid]; q != nil {
+			p.sockets = q.sockets
 		}
-		w := Worker{Process: Process{PID: pid}, Generation: generation}
-		if !all.adoptedByInit(p) || all.isAncestor(pid) || all.hasSuperdaemon(p) {
+		if !all.adoptedByInit(p) || all.isAncestor(p.pid) || all.hasSuperdaemon(p) {
 			closeAll(workers)
-			return
+			return nil
 		}
-		if f.open(p, &w) == nil {
+		w := Worker{Process: Process{PID: p.pid}, Generation: f.status.generations[p.pid]}
+		switch err := f.open(p, &w); {
+		case err == nil:
 			workers = append(workers, w)
+		case err != errUnsettled:
+			others = append(others, p.pid)
 		}
 	}
 	f.keep(workers)
+	slices.Sort(others)
+	return others
 }
 
 // adoptedByInit reports whether the parent of a process is gone, and its present parent is the
@@ -382,7 +392,7 @@ func (all snapshot) adoptedByInit(p *process) bool {
 func (all snapshot) hasSuperdaemon(p *process) bool {
 	for _, other := range all {
 		for inode := range p.sockets {
-			if other != p && other.holds(inode) && other.isSuperdaemon() {
+			if other.pid != p.pid && other.holds(inode) && other.isSuperdaemon() {
 				return true
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -274,6 +275,43 @@ func TestStatusFile(t *testing.T) {
 	closeAll(workers)
 	if len(workers) != 2 || workers[0].PID != draining.Process.Pid || workers[1].PID != titled.Process.Pid || workers[1].Generation != 5 {
 		t.Errorf("%+v", workers)
+	}
+}
+
+// TestAdopt checks that the workers which hold a socket of the service manager are found, if their
+// superdaemon is gone.
+func TestAdopt(t *testing.T) {
+	t.Parallel()
+	file, a := bind(t, "tcp4", "127.0.0.1:0")
+	defer file.Close()
+	hold(t, file, workerEnv(a, 1), "sleep", "1000") // its parent lives
+	orphan := func(env []string, file *os.File) int {
+		cmd := exec.Command("sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!")
+		cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, env...)
+		cmd.ExtraFiles = []*os.File{file}
+		text, err := cmd.Output()
+		pid, err2 := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		t.Cleanup(func() { unix.Kill(pid, unix.SIGKILL) })
+		waitExecuted(t, pid)
+		return pid
+	}
+	orphan(nil, file)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	orphan(workerEnv(a, 2), null)
+	want := orphan(workerEnv(a, 3), file)
+	f := NewFinder("")
+	f.Adopt(int(file.Fd()), a.Key)
+	workers := f.Workers()
+	closeAll(workers)
+	if len(workers) != 1 || workers[0].PID != want || workers[0].Generation != 3 {
+		t.Errorf("%+v, want %d", workers, want)
 	}
 }
 

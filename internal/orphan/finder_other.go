@@ -4,6 +4,7 @@ package orphan
 
 import (
 	"errors"
+	"slices"
 	"syscall"
 )
 
@@ -26,8 +27,16 @@ func (f *Finder) TakeAll(Address) ([]Taken, error) {
 // Adopt finds no workers.
 func (f *Finder) Adopt(int, string) {}
 
-// AdoptNamed finds no workers.
-func (f *Finder) AdoptNamed() {}
+// AdoptNamed finds no workers. It returns the pids that the status file names, and that are in use.
+func (f *Finder) AdoptNamed() (others []int) {
+	for pid := range f.status.generations {
+		if pid > 1 && syscall.Kill(pid, 0) != syscall.ESRCH {
+			others = append(others, pid)
+		}
+	}
+	slices.Sort(others)
+	return others
+}
 
 // Close does nothing.
 func (f *Finder) Close() {}

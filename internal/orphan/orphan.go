@@ -39,7 +39,7 @@ type Finder struct {
 
 	status  leftStatus
 	workers map[int]Worker
-	all     snapshot // for Adopt, nil until it is needed
+	near    snapshot // for Adopt, nil until it is needed
 }
 
 // NewFinder returns a Finder that uses the status file which a superdaemon may have left, or none

@@ -142,6 +142,35 @@ func takeSnapshot() snapshot {
 	return all
 }
 
+// relatives returns the ancestors of this process, process 1, and the children of those that are no
+// superdaemon, without their sockets: a process whose parent has ended is a child of one of them.
+func relatives() snapshot {
+	all := snapshot{}
+	var parents []int
+	for pid := os.Getppid(); pid > 0 && all[pid] == nil; pid = all[pid].parent {
+		p := look(pid)
+		if p == nil {
+			break
+		}
+		all[pid] = p
+		parents = append(parents, pid)
+	}
+	if all[1] == nil {
+		parents = append(parents, 1)
+	}
+	for _, parent := range parents {
+		if (&process{pid: parent}).isSuperdaemon() {
+			continue
+		}
+		for _, pid := range proc.Children(parent) {
+			if p := look(pid); p != nil && all[pid] == nil && pid != os.Getpid() {
+				all[pid] = p
+			}
+		}
+	}
+	return all
+}
+
 // isAncestor reports whether the process is an ancestor of this one.
 func (all snapshot) isAncestor(pid int) bool {
 	for p := all[os.Getppid()]; p != nil; p = all[p.parent] {

@@ -3,7 +3,6 @@ package status
 import (
 	"bytes"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -93,33 +92,10 @@ func (f *File) RunPending() time.Duration {
 // RemoveStale removes the status file of a superdaemon that was killed. It is out of date, and
 // --restart would wait for a generation that never comes.
 func (f *File) RemoveStale() {
-	if f.stale() {
+	var st unix.Stat_t
+	if unix.Lstat(f.path, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && int(st.Uid) == os.Geteuid() {
 		_ = unix.Unlink(f.path)
 	}
-}
-
-// stale reports whether there is a status file that another superdaemon has left.
-func (f *File) stale() bool {
-	var st unix.Stat_t
-	err := unix.Lstat(f.path, &st)
-	trusted := int(st.Uid) == os.Geteuid()
-	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG && trusted
-}
-
-// Others returns the existing processes that a stale status file names, without the workers that
-// were adopted.
-func (f *File) Others(adopted []int) (left []int) {
-	if !f.stale() {
-		return nil
-	}
-	workers, _ := Read(f.path)
-	for _, w := range workers {
-		known := slices.Contains(adopted, w.PID)
-		if w.PID > 0 && !known && unix.Kill(w.PID, 0) != unix.ESRCH {
-			left = append(left, w.PID)
-		}
-	}
-	return left
 }
 
 // Close removes the file, unless it never existed or its file system hangs.
