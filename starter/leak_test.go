@@ -7,10 +7,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/accepting"
 	"github.com/start-server/start-server/internal/sdnotify"
 	"github.com/start-server/start-server/internal/status"
 )
@@ -18,6 +23,9 @@ import (
 // leakVariable names the directory of TestLeaksSuperdaemon, which is run in a process of its own,
 // since a superdaemon takes over the whole process.
 const leakVariable = "STARTER_TEST_LEAKS"
+
+// acceptVariable is set if it runs with AcceptTimeout instead of ReadyTimeout.
+const acceptVariable = "STARTER_TEST_LEAKS_ACCEPT"
 
 // TestLeaks checks that restarts leak no goroutines and descriptors, and that none are left at the
 // end.
@@ -27,10 +35,15 @@ func TestLeaks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "-test.run=^TestLeaksSuperdaemon$", "-test.timeout=1m", "-test.gocoverdir="+flag.Lookup("test.gocoverdir").Value.String())
-	cmd.Env = append(os.Environ(), leakVariable+"="+t.TempDir(), "GORACE=atexit_sleep_ms=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	for _, accept := range []string{"", "yes"} {
+		if accept != "" && !accepting.Supported {
+			continue
+		}
+		cmd := exec.Command(self, "-test.run=^TestLeaksSuperdaemon$", "-test.timeout=1m", "-test.gocoverdir="+flag.Lookup("test.gocoverdir").Value.String())
+		cmd.Env = append(os.Environ(), leakVariable+"="+t.TempDir(), acceptVariable+"="+accept, "GORACE=atexit_sleep_ms=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
 	}
 }
 
@@ -45,8 +58,17 @@ func TestLeaksSuperdaemon(t *testing.T) {
 		}
 		select {} // until TERM
 	}
+	accept := os.Getenv(acceptVariable) != ""
+	if _, fd, ok := strings.Cut(os.Getenv("SERVER_STARTER_PORT"), "="); ok && accept { // this is a worker
+		number, _ := strconv.Atoi(fd)
+		_, _, err := unix.Accept(number) // until TERM
+		t.Fatal(err)
+	}
 	c := NewConfig(os.Args...)
 	c.Interval, c.ReadyTimeout = time.Millisecond, 20*time.Second
+	if accept {
+		c.ReadyTimeout, c.AcceptTimeout = 0, c.ReadyTimeout
+	}
 	c.Paths, c.PIDFile, c.StatusFile = []string{filepath.Join(dir, "s")}, filepath.Join(dir, "pid"), filepath.Join(dir, "status")
 	c.LogFile = "| cat >" + filepath.Join(dir, "log")
 

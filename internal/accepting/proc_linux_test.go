@@ -154,6 +154,19 @@ func (w *worker) await(t *testing.T) {
 	}
 }
 
+// connect connects to both sockets, and waits until the worker has accepted that.
+func (w *worker) connect(t *testing.T) {
+	t.Helper()
+	for _, l := range w.listeners {
+		c, err := net.Dial(l.Addr().Network(), l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	w.await(t)
+}
+
 // watch returns the reports of Watch, as text, until it returns.
 func (w *worker) watch(stop <-chan struct{}) (reports []string) {
 	Watch(stop, w.Process.Pid, w.sockets, func(r Report) { reports = append(reports, fmt.Sprint(r.Missing, r.Unseen)) })
@@ -178,14 +191,7 @@ func TestWatchConnection(t *testing.T) {
 	t.Parallel()
 	w := start(t, "connection")
 	w.await(t)
-	for _, l := range w.listeners {
-		c, err := net.Dial(l.Addr().Network(), l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-	}
-	w.await(t)
+	w.connect(t)
 	if reports := w.watch(nil); !slices.Equal(reports, []string{"[]"}) {
 		t.Errorf("reports: %q", reports)
 	}
@@ -210,6 +216,25 @@ func TestWatchFlood(t *testing.T) {
 	}
 	if reports := w.watch(nil); reports[len(reports)-1] != "[]" {
 		t.Errorf("reports: %q", reports)
+	}
+}
+
+// TestLookLeaks checks that no look leaves a descriptor open.
+func TestLookLeaks(t *testing.T) {
+	w := start(t, "connection")
+	w.await(t)
+	w.connect(t)
+	count := func() int { fds, _ := names("/proc/self/fd"); return len(fds) }
+	newView(w.Process.Pid, w.sockets).look()
+	before := count()
+	for range 20 {
+		v := newView(w.Process.Pid, w.sockets)
+		if v.look(); len(v.missing) > 0 {
+			t.Fatalf("missing %v", v.missingKeys())
+		}
+	}
+	if after := count(); after != before {
+		t.Errorf("%d descriptors after 20 looks, %d before", after, before)
 	}
 }
 
