@@ -59,7 +59,7 @@ lint:
 fuzz:
 	set -e; for p in $$(go list ./...); do for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	  go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
-	go test ./starter -run 'TestSimulation$$' -schedules 2000000
+	go test ./internal/supervisor -run 'TestSimulation$$' -schedules 2000000
 
 # What the scripts execute counts as well. A process that is killed, or executes another program, writes no counters.
 cover:

@@ -1,10 +1,8 @@
 package starter
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,9 +13,12 @@ import (
 	"github.com/start-server/start-server/internal/accepting"
 	"github.com/start-server/start-server/internal/account"
 	"github.com/start-server/start-server/internal/copies"
+	"github.com/start-server/start-server/internal/lines"
+	"github.com/start-server/start-server/internal/listening"
 	"github.com/start-server/start-server/internal/logfile"
 	"github.com/start-server/start-server/internal/portspec"
 	"github.com/start-server/start-server/internal/process"
+	"github.com/start-server/start-server/internal/signame"
 	"github.com/start-server/start-server/internal/socket"
 	"github.com/start-server/start-server/internal/status"
 	"github.com/start-server/start-server/internal/steer"
@@ -34,7 +35,7 @@ type Config struct {
 
 	// SteerUDP gives each generation a socket of its own for every UDP port: a QUIC connection, by its
 	// ID, stays with its generation, see listener.ConnectionIDPrefix. Linux only.
-	SteerUDP bool
+	SteerUDP bool `json:",omitempty"`
 
 	PathMode  string // permissions of unix sockets, in octal; "" is 0777
 	PathOwner string // "user", "user:group" or ":group" of unix sockets, names or numbers; "" is that of this process
@@ -45,8 +46,9 @@ type Config struct {
 
 	Interval      time.Duration // a worker that is alive after this time has started; NewConfig: 1 s
 	ReadyTimeout  time.Duration // a worker that is not ready after this time has failed; 0: Interval decides
-	AcceptTimeout time.Duration // a worker that does not wait for connections on each stream socket after this time has failed; 0: Interval decides
+	AcceptTimeout time.Duration `json:",omitempty"` // a worker that does not wait for connections on each stream socket after this time has failed; 0: Interval decides
 	KillTimeout   time.Duration // from the signal to stop a worker to SIGKILL; 0: never
+	MaxOldWorkers *int          `json:",omitempty"` // old workers that may be left after a restart, the oldest are killed; nil: any number
 	MaxAttempts   int           // failed attempts until a restart, or the first start, is given up; 0: never
 	StopFirst     bool          // stop the old workers before a new one is started
 	StopDelay     time.Duration // between a signal to stop and the signal to the workers
@@ -64,7 +66,7 @@ type Config struct {
 	LogPrefix  string // begin each line of the superdaemon itself with the time and this text; "": neither
 	Daemonize  bool   // requires LogFile
 
-	Workers int // processes that a generation consists of; 0: one, without SERVER_STARTER_WORKER
+	Workers int `json:",omitempty"` // processes that a generation consists of; 0: one, without SERVER_STARTER_WORKER
 
 	SocketActivation bool // pass the sockets by sd_listen_fds(3) as well
 
@@ -91,8 +93,8 @@ func NewConfig(program ...string) Config {
 
 // Validate returns an error for everything that is wrong, joined.
 func (c Config) Validate() error {
-	_, hupErr := process.ParseSignal(c.SignalOnHUP)
-	_, termErr := process.ParseSignal(c.SignalOnTERM)
+	_, hupErr := signame.Parse(c.SignalOnHUP)
+	_, termErr := signame.Parse(c.SignalOnTERM)
 	errs := []error{
 		c.validateProgram(),
 		option("signal-on-hup", hupErr),
@@ -112,6 +114,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxAttempts < 0 {
 		errs = append(errs, fmt.Errorf("--max-attempts=%d: must not be negative", c.MaxAttempts))
+	}
+	if c.MaxOldWorkers != nil && *c.MaxOldWorkers < 0 {
+		errs = append(errs, fmt.Errorf("--max-old-workers=%d: must not be negative", *c.MaxOldWorkers))
 	}
 	if c.Backlog < 0 {
 		errs = append(errs, fmt.Errorf("--backlog=%d: must not be negative", c.Backlog))
@@ -147,9 +152,9 @@ func (c Config) validateAcceptTimeout() error {
 	switch {
 	case c.AcceptTimeout <= 0:
 	case !accepting.Supported:
-		err = fmt.Errorf("--accept-timeout=%s: requires Linux", seconds(c.AcceptTimeout))
+		err = fmt.Errorf("--accept-timeout=%s: requires Linux", lines.Seconds(c.AcceptTimeout))
 	case c.ReadyTimeout > 0:
-		err = fmt.Errorf("--accept-timeout=%s: cannot be used together with --ready-timeout", seconds(c.AcceptTimeout))
+		err = fmt.Errorf("--accept-timeout=%s: cannot be used together with --ready-timeout", lines.Seconds(c.AcceptTimeout))
 	}
 	return err
 }
@@ -165,7 +170,7 @@ func (c Config) validateWorkers() error {
 		return fmt.Errorf("--workers=%d: requires Linux", c.Workers)
 	}
 	for _, option := range []struct{ name, signal string }{{"signal-on-hup", c.SignalOnHUP}, {"signal-on-term", c.SignalOnTERM}} {
-		if sig, err := process.ParseSignal(option.signal); err == nil && !copies.CanPassOn(sig) {
+		if sig, err := signame.Parse(option.signal); err == nil && !copies.CanPassOn(sig) {
 			return fmt.Errorf("--%s=%q: cannot be used with --workers", option.name, option.signal)
 		}
 	}
@@ -264,16 +269,6 @@ func (c Config) user() (*account.User, error) {
 	return &user, err
 }
 
-// portAddress returns the address that a port is bound to. Equal addresses are equal strings, if
-// the host names were resolved.
-func portAddress(p portspec.Port) string {
-	host := cmp.Or(p.Host, "0.0.0.0")
-	if ip, err := netip.ParseAddr(host); err == nil {
-		host = ip.String()
-	}
-	return fmt.Sprint(p.UDP, " ", host, " ", p.Port)
-}
-
 func (c Config) validateAddresses() error {
 	var errs []error
 	addresses, descriptors := map[string]bool{}, map[int]bool{}
@@ -283,7 +278,7 @@ func (c Config) validateAddresses() error {
 			errs = append(errs, err)
 			continue
 		}
-		address := portAddress(p)
+		address := listening.Address(p)
 		if p.Port != 0 && addresses[address] {
 			errs = append(errs, fmt.Errorf("--port=%q: the same address twice", spec))
 		}
@@ -315,7 +310,7 @@ func option(name string, err error) error {
 
 func notNegative(name string, d time.Duration) error {
 	if d < 0 {
-		return fmt.Errorf("--%s=%s: must not be negative", name, seconds(d))
+		return fmt.Errorf("--%s=%s: must not be negative", name, lines.Seconds(d))
 	}
 	return nil
 }

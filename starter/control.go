@@ -11,9 +11,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/start-server/start-server/internal/lines"
 	"github.com/start-server/start-server/internal/pidfile"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/status"
+	"github.com/start-server/start-server/internal/supervisor"
 )
 
 // Control controls a running superdaemon, this one or Perl's, which is identified by the files that
@@ -48,7 +50,7 @@ func (c Control) Stop(ctx context.Context, w io.Writer) error {
 		return c.stopWithout(ctx, w, err)
 	}
 	defer p.Close()
-	fmt.Fprintln(w, msgStopping(os.Getpid(), p.PID))
+	fmt.Fprintln(w, lines.Stopping(os.Getpid(), p.PID))
 	if err := p.Signal(ctx, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, pidfile.ErrEnded) {
 		return fmt.Errorf("send TERM to the superdaemon %d: %w", p.PID, err)
 	}
@@ -157,11 +159,11 @@ func (c Control) lastRestartOf(ctx context.Context, p *pidfile.Process) (func() 
 
 // givenUp returns an error that contains the reason if the restart was given up, and nil otherwise.
 func (r *request) givenUp(last status.Restart) error {
-	if last.Number <= r.number || last.Result != string(givenUp) {
+	if last.Number <= r.number || last.Result != string(supervisor.GivenUp) {
 		return nil
 	}
 	return fmt.Errorf("the restart was given up after %s: generation %d: %s",
-		count(last.Attempts, "failed attempt"), last.Generation, last.Reason)
+		lines.Count(last.Attempts, "failed attempt"), last.Generation, last.Reason)
 }
 
 // await waits until the request is satisfied or given up.
@@ -186,7 +188,7 @@ func (c Control) await(ctx context.Context, p *pidfile.Process, requested reques
 		progress.show(waitingFor)
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the restart is not over after %s secs: %s", seconds(progress.elapsed()), waitingFor)
+			return fmt.Errorf("the restart is not over after %s secs: %s", lines.Seconds(progress.elapsed()), waitingFor)
 		case <-tick.C:
 		}
 	}
@@ -233,7 +235,7 @@ func (r *request) awaits(workers []status.Worker, last status.Restart) string {
 			old = append(old, w.PID)
 		}
 	}
-	return fmt.Sprintf("generation %d has started, waiting for old workers to finish:%s", newest(workers), joinPIDs(old))
+	return fmt.Sprintf("generation %d has started, waiting for old workers to finish:%s", newest(workers), lines.PIDs(old))
 }
 
 // progress is a line on a terminal that is overwritten when it changes.
@@ -247,7 +249,7 @@ func (p *progress) elapsed() time.Duration { return time.Since(p.since).Truncate
 
 // show shows the line with the time in seconds.
 func (p *progress) show(waitingFor string) {
-	line := fmt.Sprintf("%s (%s secs)", waitingFor, seconds(p.elapsed()))
+	line := fmt.Sprintf("%s (%s secs)", waitingFor, lines.Seconds(p.elapsed()))
 	if p.to != nil && line != p.shown {
 		fmt.Fprint(p.to, "\r\033[K"+line)
 		p.shown = line

@@ -18,6 +18,7 @@ import (
 	"github.com/start-server/start-server/internal/pidfile"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/status"
+	"github.com/start-server/start-server/internal/supervisor"
 )
 
 // These tests are not parallel: the test process is the superdaemon, and receives its signals.
@@ -162,15 +163,15 @@ func TestRestartAfterEarlierStart(t *testing.T) {
 func TestRestartGivenUp(t *testing.T) {
 	p := newFakeSuperdaemon(t, status.Worker{Generation: 1, PID: 10})
 	p.control.StatusJSON = filepath.Join(t.TempDir(), "json")
-	write := func(number int, result result) {
+	write := func(number int, result supervisor.Result) {
 		r := status.Report{LastRestart: &status.Restart{
 			Number: number, Result: string(result), Generation: 9, Attempts: 3, Reason: "exit status 4"}}
 		if err := os.WriteFile(p.control.StatusJSON, r.Encode(), 0o644); err != nil {
 			t.Error(err)
 		}
 	}
-	write(6, givenUp) // an earlier one
-	p.on(syscall.SIGHUP, func() { write(7, givenUp) })
+	write(6, supervisor.GivenUp) // an earlier one
+	p.on(syscall.SIGHUP, func() { write(7, supervisor.GivenUp) })
 	err := p.control.Restart(t.Context())
 	if err == nil || err.Error() != "the restart was given up after 3 failed attempts: generation 9: exit status 4" {
 		t.Error(err)
@@ -192,7 +193,7 @@ func TestRestartGivenUpPublished(t *testing.T) {
 		defer mu.Unlock()
 		published.Write(status.Report{
 			Superdaemon: status.Superdaemon{PID: os.Getpid()},
-			LastRestart: &status.Restart{Number: number, Result: string(givenUp), Generation: 9, Attempts: 3, Reason: "exit status 4"},
+			LastRestart: &status.Restart{Number: number, Result: string(supervisor.GivenUp), Generation: 9, Attempts: 3, Reason: "exit status 4"},
 		}.Encode())
 	}
 	p := newFakeSuperdaemon(t, status.Worker{Generation: 1, PID: 10})

@@ -1,9 +1,11 @@
 package starter
 
 import (
-	"sync"
+	"fmt"
 	"syscall"
 	"time"
+
+	"github.com/start-server/start-server/internal/supervisor"
 )
 
 // An Event is something that happened in a superdaemon: one of the types below, to be distinguished
@@ -105,67 +107,31 @@ func (UpgradeRequested) event() {}
 func (Upgraded) event()         {}
 func (Stopping) event()         {}
 
-// eventQueue calls a function with each event, in order, in a goroutine of its own. The queue has
-// no limit, so that the loop never blocks on the function: events are rare, a few for each worker.
-type eventQueue struct {
-	handle func(Event)
-	mu     sync.Mutex
-	queue  []Event
-	closed bool
-	more   *sync.Cond // queue or closed has changed
-	done   chan struct{}
-}
-
-// newEventQueue returns nil, which ignores all events, if there is no function.
-func newEventQueue(handle func(Event)) *eventQueue {
-	if handle == nil {
-		return nil
+// publicEvent returns an event of the supervisor under its public name.
+func publicEvent(e supervisor.Event) Event {
+	switch e := e.(type) {
+	case supervisor.WorkerStarted:
+		return WorkerStarted(e)
+	case supervisor.WorkerReady:
+		return WorkerReady(e)
+	case supervisor.WorkerAdopted:
+		return WorkerAdopted(e)
+	case supervisor.WorkerFailed:
+		return WorkerFailed(e)
+	case supervisor.WorkerDied:
+		return WorkerDied(e)
+	case supervisor.WorkerStopped:
+		return WorkerStopped(e)
+	case supervisor.RestartBegun:
+		return RestartBegun(e)
+	case supervisor.RestartSucceeded:
+		return RestartSucceeded(e)
+	case supervisor.RestartGivenUp:
+		return RestartGivenUp(e)
+	case supervisor.UpgradeRequested:
+		return UpgradeRequested{}
+	case supervisor.StopBegun:
+		return Stopping{}
 	}
-	q := &eventQueue{handle: handle, done: make(chan struct{})}
-	q.more = sync.NewCond(&q.mu)
-	go q.run()
-	return q
-}
-
-func (q *eventQueue) add(e Event) {
-	if q == nil {
-		return
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.queue = append(q.queue, e)
-	q.more.Signal()
-}
-
-func (q *eventQueue) run() {
-	defer close(q.done)
-	for events := q.next(); len(events) > 0; events = q.next() {
-		for _, e := range events {
-			q.handle(e)
-		}
-	}
-}
-
-// next waits for events. It returns none when the queue is closed and empty.
-func (q *eventQueue) next() []Event {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for len(q.queue) == 0 && !q.closed {
-		q.more.Wait()
-	}
-	events := q.queue
-	q.queue = nil
-	return events
-}
-
-// close returns when the function has returned from the last event.
-func (q *eventQueue) close() {
-	if q == nil {
-		return
-	}
-	q.mu.Lock()
-	q.closed = true
-	q.more.Signal()
-	q.mu.Unlock()
-	<-q.done
+	panic(fmt.Sprintf("unknown event %T", e)) // cannot happen: these are all
 }

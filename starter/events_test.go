@@ -7,35 +7,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// TestEventQueue checks that a slow function does not delay the queue, and gets every event in
-// order.
-func TestEventQueue(t *testing.T) {
-	t.Parallel()
-	release := make(chan struct{})
-	var got []Event
-	q := newEventQueue(func(e Event) {
-		<-release
-		got = append(got, e)
-	})
-	var want []Event
-	for i := range 1000 {
-		want = append(want, RestartBegun{Number: i})
-		q.add(want[i]) // the function has not returned yet
-	}
-	close(release)
-	q.close()
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("events (-added +received):\n%s", diff)
-	}
-}
+	"github.com/start-server/start-server/internal/supervisor"
+)
 
 func TestEventsOfAdopted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, maxAttempts: 1})
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, MaxAttempts: 1})
 		p.lives[8] = 0
-		p.loop.adopt([]*worker{{PID: 7, Generation: 7}})
+		p.loop.adopt([]*supervisor.Worker{{PID: 7, Generation: 7}})
 		p.at(5, p.term)
 		p.loop.run(t.Context())
 		want := []Event{
@@ -51,15 +31,15 @@ func TestEventsOfAdopted(t *testing.T) {
 		if diff := cmp.Diff(want, p.events); diff != "" {
 			t.Errorf("events (-want +got):\n%s", diff)
 		}
-		if p.loop.failure != nil {
-			t.Errorf("failed although a worker served: %v", p.loop.failure)
+		if p.loop.Failure != nil {
+			t.Errorf("failed although a worker served: %v", p.loop.Failure)
 		}
 	})
 }
 
 func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, maxAttempts: 1, killTimeout: 2 * time.Second})
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, MaxAttempts: 1, KillTimeout: 2 * time.Second})
 		p.lives[2], p.lives[3] = 0, 15*time.Second
 		p.slow = 3 * time.Second
 		p.at(10, p.hup) // fails

@@ -6,41 +6,46 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/start-server/start-server/internal/deadline"
 	"github.com/start-server/start-server/internal/signals"
+	"github.com/start-server/start-server/internal/status"
+	"github.com/start-server/start-server/internal/supervisor"
+	"github.com/start-server/start-server/internal/workers"
 )
 
-// runtime is everything that the loop uses, besides waiting.
-type runtime interface {
-	effects
-	// currentSettings reads the settings. It is called in every step.
-	currentSettings() settings
-	// reap returns a worker that has died. ok is false if there is none.
-	reap() (pid, status int, ok bool)
-	// stepDone is called at the end of every step.
-	stepDone()
-	// onProcess handles the report of a worker on one of its processes.
-	onProcess(worker int, report string)
-	// runPending does what the parts have to do later, without an event of the loop, and returns the
-	// time until it has to be called again, 0 for none.
-	runPending() time.Duration
+// system is everything that the loop uses, besides waiting.
+type system interface {
+	supervisor.Effects
+	// Reap returns a worker that has died. ok is false if there is none.
+	Reap() (pid, status int, ok bool)
+	// StepDone is called at the end of every step.
+	StepDone()
+	// OnCopy handles the report of a worker on one of its processes.
+	OnCopy(worker int, report string)
+	// RunPending does what the parts have to do later, without an event of the loop, and returns the
+	// time until it has to be called again, deadline.Never if only an event can tell.
+	RunPending() time.Duration
+	// FinishUpgrade becomes the executable of an upgrade that has been checked. It returns false if
+	// none has been, and true if that has failed.
+	FinishUpgrade() bool
 }
 
 // loop passes events to the supervisor. Its goroutine owns the supervisor and every other part of
 // the superdaemon.
 type loop struct {
-	*supervisor
-	runtime runtime
+	*supervisor.Supervisor
+	system  system
 	signals signals.Channels
-	notices chan notice
+	notices chan workers.Notice
 	restart <-chan struct{} // requests a restart, like a HUP; may be nil
 	wake    chan struct{}   // wakes the loop from another goroutine, to call runPending
 	epoch   time.Time       // when the clock of the supervisor was 0
 	first   func()          // the event of the first step
 }
 
-func newLoop(s *supervisor, r runtime, received signals.Channels) *loop {
-	l := &loop{supervisor: s, runtime: r, signals: received, epoch: time.Now()}
-	l.notices, l.wake = make(chan notice), make(chan struct{}, 1)
+func newLoop(s *supervisor.Supervisor, on system, received signals.Channels) *loop {
+	l := &loop{Supervisor: s, system: on, signals: received, epoch: time.Now()}
+	l.notices, l.wake = make(chan workers.Notice), make(chan struct{}, 1)
 	l.first = l.begin
 	return l
 }
@@ -60,9 +65,9 @@ func (l *loop) run(ctx context.Context) {
 	l.step(l.first)
 	l.setTimer(timer)
 	done := ctx.Done()
-	for l.Phase != stopped {
+	for l.Phase != supervisor.Stopped {
 		event := func() {}
-		sig := func(sig os.Signal) { event = func() { l.onSignal(sig.(syscall.Signal)) } }
+		sig := func(sig os.Signal) { event = func() { l.OnSignal(sig.(syscall.Signal)) } }
 		select {
 		case s := <-l.signals.HUP:
 			sig(s)
@@ -93,15 +98,15 @@ func (l *loop) run(ctx context.Context) {
 func (l *loop) step(event func()) {
 	l.beginStep()
 	for {
-		pid, status, ok := l.runtime.reap()
+		pid, status, ok := l.system.Reap()
 		if !ok {
 			break
 		}
-		l.onExit(pid, status)
+		l.OnExit(pid, status)
 	}
 	event()
-	l.onTimer()
-	l.runtime.stepDone()
+	l.OnTimer()
+	l.system.StepDone()
 }
 
 // received removes and returns the signals that the loop has not acted on. A requested restart
@@ -118,67 +123,68 @@ func (l *loop) received() []syscall.Signal {
 
 func (l *loop) beginStep() {
 	now := time.Now()
-	l.supervisor.beginStep(now.Sub(l.epoch), now, l.runtime.currentSettings())
+	l.BeginStep(now.Sub(l.epoch), status.Timestamp(now))
 }
 
 // begin starts the first worker, unless a signal to stop was received.
 func (l *loop) begin() {
 	select {
 	case sig := <-l.signals.Stop:
-		l.onSignal(sig.(syscall.Signal))
+		l.OnSignal(sig.(syscall.Signal))
 	default:
-		l.startWorker()
+		l.StartWorker()
 	}
 }
 
 // adopt passes the workers that another superdaemon left to the supervisor. This happens before the
 // first step, which may reap one of them.
-func (l *loop) adopt(left []*worker) {
+func (l *loop) adopt(left []*supervisor.Worker) {
 	l.beginStep()
-	l.supervisor.adopt(left)
+	l.Adopt(left)
 }
 
 // resume acts on what the previous superdaemon received but did not act on.
-func (l *loop) resume(received []syscall.Signal, notices []notice) {
+func (l *loop) resume(received []syscall.Signal, notices []workers.Notice) {
 	for _, n := range notices {
 		l.onNotice(n)
 	}
 	for _, sig := range received {
-		l.onSignal(sig)
+		l.OnSignal(sig)
 	}
 }
 
-func (l *loop) onNotice(n notice) {
+func (l *loop) onNotice(n workers.Notice) {
 	if n.HasStatus {
-		l.onStatus(n.PID, n.Status)
+		l.OnStatus(n.PID, n.Status)
 	}
 	if n.Extend > 0 {
-		l.onExtend(n.PID, n.Extend)
+		l.OnExtend(n.PID, n.Extend)
 	}
 	if n.Process != "" {
-		l.runtime.onProcess(n.PID, n.Process)
+		l.system.OnCopy(n.PID, n.Process)
 	}
 	switch r := n.Accepting; {
 	case r == nil && !n.Ready:
 	case r == nil || r.Unseen == "" && len(r.Missing) == 0:
-		l.onReady(n.PID)
+		l.OnReady(n.PID)
 	case r.Unseen != "":
-		l.onUnseen(n.PID, r.Unseen)
+		l.OnUnseen(n.PID, r.Unseen)
 	default:
-		l.onMissing(n.PID, r.Missing)
+		l.OnMissing(n.PID, r.Missing)
 	}
 }
 
 // setTimer sets the timer for the next deadline, if there is one.
 func (l *loop) setTimer(timer *time.Timer) {
 	timer.Stop()
-	wait := l.runtime.runPending()
-	if at, ok := l.nextDeadline(); ok {
-		if until := max(at-time.Since(l.epoch), 1); wait == 0 || until < wait {
-			wait = until
-		}
+	wait := l.system.RunPending()
+	for l.system.FinishUpgrade() {
+		wait = l.system.RunPending()
 	}
-	if wait > 0 {
+	if at := l.NextDeadline(); at != deadline.Never {
+		wait = min(wait, max(at-time.Since(l.epoch), 1))
+	}
+	if wait != deadline.Never {
 		timer.Reset(wait)
 	}
 }

@@ -11,50 +11,56 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/start-server/start-server/internal/deadline"
 	"github.com/start-server/start-server/internal/sdnotify"
 	"github.com/start-server/start-server/internal/signals"
-	"github.com/start-server/start-server/internal/status"
+	"github.com/start-server/start-server/internal/supervisor"
+	"github.com/start-server/start-server/internal/waitstatus"
+	"github.com/start-server/start-server/internal/workers"
 )
 
-// fakeRuntime is a runtime with fake processes, in the virtual time of synctest. It records log
+var sigTERM = supervisor.StopSignal{Signal: syscall.SIGTERM, Name: "TERM"}
+
+// fakeSystem is a system with fake processes, in the virtual time of synctest. It records log
 // lines with the second in which they were written.
-type fakeRuntime struct {
+type fakeSystem struct {
 	t        *testing.T
 	loop     *loop
 	began    time.Time
-	current  settings
+	settings supervisor.Settings
 	lives    map[int]time.Duration // by generation: how long it lives; forever if it is not in the map
 	executes map[int]time.Duration // by pid: when it executes its program; 0 for at once
 	slow     time.Duration         // between the signal to stop and the end of a worker
 	deaths   chan [2]int           // pid, status
 	lines    []string
 	events   []Event
+	notified string // the last state
 	starting func() error
 }
 
-func newFakeRuntime(t *testing.T, r rules) *fakeRuntime {
-	p := &fakeRuntime{t: t, began: time.Now(), lives: map[int]time.Duration{}, deaths: make(chan [2]int, 1000)}
-	if r.signalOnHUP == (stopSignal{}) {
-		r.signalOnHUP, r.signalOnTERM = sigTERM, sigTERM
+func newFakeSystem(t *testing.T, r supervisor.Rules) *fakeSystem {
+	p := &fakeSystem{t: t, began: time.Now(), lives: map[int]time.Duration{}, deaths: make(chan [2]int, 1000)}
+	if r.SignalOnHUP == (supervisor.StopSignal{}) {
+		r.SignalOnHUP, r.SignalOnTERM = sigTERM, sigTERM
 	}
-	p.loop = newLoop(newSupervisor(r, p), p, signals.NewChannels())
+	p.loop = newLoop(supervisor.New(r, supervisor.Hints{}, p), p, signals.NewChannels())
 	return p
 }
 
 // at calls a function at a time after the beginning.
-func (p *fakeRuntime) at(seconds float64, do func()) {
+func (p *fakeSystem) at(seconds float64, do func()) {
 	time.AfterFunc(time.Duration(seconds*float64(time.Second)), do)
 }
 
-func (p *fakeRuntime) hup()  { p.loop.signals.HUP <- syscall.SIGHUP }
-func (p *fakeRuntime) term() { p.loop.signals.Stop <- syscall.SIGTERM }
+func (p *fakeSystem) hup()  { p.loop.signals.HUP <- syscall.SIGHUP }
+func (p *fakeSystem) term() { p.loop.signals.Stop <- syscall.SIGTERM }
 
-func (p *fakeRuntime) sends(pid int, m sdnotify.Message) func() {
-	return func() { p.loop.notices <- notice{PID: pid, Message: m} }
+func (p *fakeSystem) sends(pid int, m sdnotify.Message) func() {
+	return func() { p.loop.notices <- workers.Notice{PID: pid, Message: m} }
 }
 
 // run runs the loop until the stop, and compares the log lines with the script.
-func (p *fakeRuntime) run(script string) {
+func (p *fakeSystem) run(script string) {
 	p.t.Helper()
 	p.loop.run(context.Background())
 	got := strings.Join(p.lines, "\n")
@@ -66,7 +72,7 @@ func (p *fakeRuntime) run(script string) {
 
 // Processes: generation n has pid n.
 
-func (p *fakeRuntime) start(generation int) (int, error) {
+func (p *fakeSystem) Start(generation int) (int, error) {
 	if p.starting != nil {
 		if err := p.starting(); err != nil {
 			return 0, err
@@ -78,7 +84,7 @@ func (p *fakeRuntime) start(generation int) (int, error) {
 	return generation, nil
 }
 
-func (p *fakeRuntime) dies(pid int, after time.Duration, status int) {
+func (p *fakeSystem) dies(pid int, after time.Duration, status int) {
 	after += time.Duration(pid) * time.Nanosecond // in the order of pids
 	time.AfterFunc(after, func() {
 		p.deaths <- [2]int{pid, status}
@@ -89,8 +95,8 @@ func (p *fakeRuntime) dies(pid int, after time.Duration, status int) {
 	})
 }
 
-func (p *fakeRuntime) signal(pid int, sig syscall.Signal) {
-	p.logLine(fmt.Sprintf("(%d gets %v)", pid, sig))
+func (p *fakeSystem) Signal(pid int, sig syscall.Signal) {
+	p.Log(fmt.Sprintf("(%d gets %v)", pid, sig))
 	if sig == syscall.SIGKILL {
 		p.dies(pid, 0, 9)
 	} else {
@@ -98,7 +104,7 @@ func (p *fakeRuntime) signal(pid int, sig syscall.Signal) {
 	}
 }
 
-func (p *fakeRuntime) reap() (pid, status int, ok bool) {
+func (p *fakeSystem) Reap() (pid, status int, ok bool) {
 	select {
 	case death := <-p.deaths:
 		return death[0], death[1], true
@@ -107,29 +113,30 @@ func (p *fakeRuntime) reap() (pid, status int, ok bool) {
 	}
 }
 
-func (p *fakeRuntime) logLine(line string) {
+func (p *fakeSystem) Log(line string) {
 	p.lines = append(p.lines, fmt.Sprintf("%g %s", time.Since(p.began).Truncate(time.Millisecond).Seconds(), line))
 }
 
-func (p *fakeRuntime) currentSettings() settings   { return p.current }
-func (p *fakeRuntime) emit(e Event)                { p.events = append(p.events, e) }
-func (p *fakeRuntime) stepDone()                   {}
-func (p *fakeRuntime) runPending() time.Duration   { return 0 }
-func (p *fakeRuntime) executed(pid int) bool       { return time.Since(p.began) >= p.executes[pid] }
-func (p *fakeRuntime) forget(int)                  {}
-func (p *fakeRuntime) onProcess(int, string)       {}
-func (p *fakeRuntime) writeStatus([]status.Worker) {}
-func (p *fakeRuntime) reopenLog()                  {}
-func (p *fakeRuntime) notify(string)               {}
-func (p *fakeRuntime) startUpgrade()               {}
+func (p *fakeSystem) Settings() supervisor.Settings    { return p.settings }
+func (p *fakeSystem) Emit(e supervisor.Event)          { p.events = append(p.events, publicEvent(e)) }
+func (p *fakeSystem) StepDone()                        {}
+func (p *fakeSystem) RunPending() time.Duration        { return deadline.Never }
+func (p *fakeSystem) Executed(pid int) bool            { return time.Since(p.began) >= p.executes[pid] }
+func (p *fakeSystem) Forget(int)                       {}
+func (p *fakeSystem) WriteStatus([]*supervisor.Worker) {}
+func (p *fakeSystem) ReopenLog()                       {}
+func (p *fakeSystem) Notify(state string)              { p.notified = state }
+func (p *fakeSystem) OnCopy(int, string)               {}
+func (p *fakeSystem) FinishUpgrade() bool              { return false }
+func (p *fakeSystem) StartUpgrade()                    {}
 
 // TestAdoptedExits checks adopted workers that have ended before the loop begins.
 func TestAdoptedExits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second})
-		p.loop.adopt([]*worker{{PID: 7, Generation: 7}, {PID: 8, Generation: 8, StopSent: true}})
-		p.deaths <- [2]int{7, statusUnknown}
-		p.deaths <- [2]int{8, statusUnknown}
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second})
+		p.loop.adopt([]*supervisor.Worker{{PID: 7, Generation: 7}, {PID: 8, Generation: 8, StopSent: true}})
+		p.deaths <- [2]int{7, waitstatus.Unknown}
+		p.deaths <- [2]int{8, waitstatus.Unknown}
 		p.at(20, p.term)
 		p.run(`
 		0 old worker 7 died, status:unknown
@@ -144,7 +151,7 @@ func TestAdoptedExits(t *testing.T) {
 
 func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second})
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second})
 		p.slow = 3 * time.Second
 		p.at(10, p.hup)
 		p.at(20, p.term)
@@ -167,7 +174,7 @@ func TestRestart(t *testing.T) {
 // interval is over, the worker has not started: the program may not exist.
 func TestNotExecutedYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second})
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second})
 		p.executes = map[int]time.Duration{2: time.Hour, 3: 7350 * time.Millisecond}
 		p.lives[2] = 3 * time.Second
 		p.at(2, p.hup)
@@ -191,7 +198,7 @@ func TestNotExecutedYet(t *testing.T) {
 
 func TestFailingStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: 2 * time.Second})
+		p := newFakeSystem(t, supervisor.Rules{Interval: 2 * time.Second})
 		p.lives[2], p.lives[3] = time.Second, 0
 		p.at(10, p.hup)
 		p.at(11.5, p.hup) // while a start is under way
@@ -216,7 +223,7 @@ func TestFailingStart(t *testing.T) {
 
 func TestGiveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, maxAttempts: 2})
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, MaxAttempts: 2})
 		p.lives[2], p.lives[3] = 0, 0
 		p.lives[4] = 0
 		p.at(10, p.hup)
@@ -247,8 +254,8 @@ func TestGiveUp(t *testing.T) {
 
 func TestGiveUpDuringDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, maxAttempts: 1})
-		p.current.killOldDelay = 5 * time.Second
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, MaxAttempts: 1})
+		p.settings.KillOldDelay = 5 * time.Second
 		p.lives[2] = 3 * time.Second
 		p.at(10, p.hup)
 		p.at(20, p.term)
@@ -271,7 +278,7 @@ func TestGiveUpDuringDelay(t *testing.T) {
 // succeeds.
 func TestGiveUpWhileNoneServes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, maxAttempts: 2})
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, MaxAttempts: 2})
 		p.lives[1] = 10500 * time.Millisecond
 		p.lives[2], p.lives[3], p.lives[4] = 0, 0, 0
 		p.at(10, p.hup)
@@ -297,32 +304,117 @@ func TestGiveUpWhileNoneServes(t *testing.T) {
 
 func TestGiveUpFirstStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, readiness: byNotice, startTimeout: 2 * time.Second, maxAttempts: 2})
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, Readiness: supervisor.ByNotice, StartTimeout: 2 * time.Second, MaxAttempts: 2})
 		p.slow = 3 * time.Second
 		p.run(`
 		0 starting new worker 1
 		2 new worker 1 is not ready after 2 secs, sending TERM
 		2 (1 gets terminated)
 		2 starting new worker 2
+		4 worker 1 is still there 2 secs after it was told to stop, sending KILL
+		4 (1 gets killed)
 		4 new worker 2 is not ready after 2 secs, sending TERM
 		4 hint: with --ready-timeout the server must send READY=1 to $NOTIFY_SOCKET as soon as it can serve, see sd_notify(3)
 		4 (2 gets terminated)
 		4 giving up the start after 2 failed attempts (generation 2: not ready in 2 secs)
 		4 (1 gets terminated)
 		4 (2 gets terminated)
-		5 worker 1 died, status:0
-		7 worker 2 died, status:0
-		7 exiting`)
-		if err := p.loop.failure; err == nil || err.Error() != "no worker has started in 2 attempts (generation 2: not ready in 2 secs)" {
+		4 worker 1 died, status:9
+		6 worker 2 is still there 2 secs after it was told to stop, sending KILL
+		6 (2 gets killed)
+		6 worker 2 died, status:9
+		6 exiting`)
+		if err := p.loop.Failure; err == nil || err.Error() != "no worker has started in 2 attempts (generation 2: not ready in 2 secs)" {
 			t.Error(err)
 		}
 	})
 }
 
+// TestHangingVersion checks that a version that is never ready and ignores TERM neither piles up nor
+// keeps --stop-first waiting, without --kill-timeout.
+func TestHangingVersion(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newFakeSystem(t, supervisor.Rules{
+			Interval: time.Second, Readiness: supervisor.ByNotice, StartTimeout: 5 * time.Second, StopFirst: true, MaxAttempts: 2,
+		})
+		p.slow = time.Hour
+		p.at(0.25, p.sends(1, sdnotify.Message{Ready: true}))
+		p.at(10, p.hup)
+		p.at(11, func() { p.dies(1, 0, 0) })
+		p.at(21.5, p.sends(3, sdnotify.Message{Ready: true}))
+		p.at(40, p.term)
+		p.at(50, func() { p.dies(3, 0, 0) })
+		p.run(`
+		0 starting new worker 1
+		10 received HUP, spawning a new worker
+		10 sending TERM to old workers:1, starting a new worker when they are gone
+		10 (1 gets terminated)
+		11 old worker 1 died, status:0
+		11 starting new worker 2
+		16 new worker 2 is not ready after 5 secs, sending TERM
+		16 (2 gets terminated)
+		21 worker 2 is still there 5 secs after it was told to stop, sending KILL
+		21 (2 gets killed)
+		21 new worker 2 seems to have failed to start, exit status:9
+		21 starting new worker 3
+		21.5 new worker is now running, sending TERM to old workers:none
+		21.5 killing old workers
+		40 received TERM, sending TERM to all workers:3
+		40 (3 gets terminated)
+		50 worker 3 died, status:0
+		50 exiting`)
+	})
+}
+
+// TestMaxOldWorkers checks that the oldest of too many old workers get KILL.
+func TestMaxOldWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limit := 1
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, MaxOldWorkers: &limit})
+		p.slow = time.Hour
+		for i := range 3 {
+			p.at(float64(10*(i+1)), p.hup)
+		}
+		p.at(40, p.term)
+		for pid := 3; pid <= 4; pid++ {
+			p.at(float64(50), func() { p.dies(pid, 0, 0) })
+		}
+		p.run(`
+		0 starting new worker 1
+		10 received HUP, spawning a new worker
+		10 starting new worker 2
+		11 new worker is now running, sending TERM to old workers:1
+		11 killing old workers
+		11 (1 gets terminated)
+		20 received HUP, spawning a new worker
+		20 starting new worker 3
+		21 new worker is now running, sending TERM to old workers:2
+		21 killing old workers
+		21 (2 gets terminated)
+		21 worker 1 is one of more than 1 old workers, sending KILL
+		21 (1 gets killed)
+		21 old worker 1 died, status:9
+		30 received HUP, spawning a new worker
+		30 starting new worker 4
+		31 new worker is now running, sending TERM to old workers:3
+		31 killing old workers
+		31 (3 gets terminated)
+		31 worker 2 is one of more than 1 old workers, sending KILL
+		31 (2 gets killed)
+		31 old worker 2 died, status:9
+		40 received TERM, sending TERM to all workers:3,4
+		40 (3 gets terminated)
+		40 (4 gets terminated)
+		50 worker 3 died, status:0
+		50 worker 4 died, status:0
+		50 exiting`)
+	})
+}
+
 func TestDeathDuringDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second})
-		p.current.killOldDelay = 5 * time.Second
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second})
+		p.settings.KillOldDelay = 5 * time.Second
 		p.lives[2] = 3 * time.Second
 		p.at(10, p.hup)
 		p.at(18, p.term) // cuts the delay short
@@ -347,8 +439,8 @@ func TestDeathDuringDelay(t *testing.T) {
 
 func TestAutoRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second})
-		p.current = settings{autoRestart: true, autoRestartInterval: 10 * time.Second}
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second})
+		p.settings = supervisor.Settings{AutoRestart: true, AutoRestartInterval: 10 * time.Second}
 		p.slow = 15 * time.Second
 		p.at(40, p.term)
 		p.run(`
@@ -375,7 +467,7 @@ func TestAutoRestart(t *testing.T) {
 
 func TestReadiness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, readiness: byNotice, startTimeout: 5 * time.Second, killTimeout: 2 * time.Second})
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, Readiness: supervisor.ByNotice, StartTimeout: 5 * time.Second, KillTimeout: 2 * time.Second})
 		p.slow = time.Minute
 		p.at(0.25, p.sends(1, sdnotify.Message{Ready: true}))
 		p.at(10, p.hup)
@@ -410,7 +502,7 @@ func TestReadiness(t *testing.T) {
 
 func TestNoSpin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{})
+		p := newFakeSystem(t, supervisor.Rules{})
 		p.lives[1], p.lives[2] = 0, 0
 		failures := 1
 		p.starting = func() error {

@@ -22,14 +22,20 @@ package starter
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/start-server/start-server/internal/daemon"
+	"github.com/start-server/start-server/internal/lines"
+	"github.com/start-server/start-server/internal/listening"
+	"github.com/start-server/start-server/internal/output"
 	"github.com/start-server/start-server/internal/pidfile"
 	"github.com/start-server/start-server/internal/process"
 	"github.com/start-server/start-server/internal/signals"
+	"github.com/start-server/start-server/internal/socket"
+	"github.com/start-server/start-server/internal/supervisor"
+	"github.com/start-server/start-server/internal/upgrade"
 )
 
 // ErrStartFailed is returned by Run if Config.Daemonize is set and the detached superdaemon ended
@@ -59,13 +65,13 @@ var ErrUpgradeCheck = errors.New("this process was started to check for an upgra
 func Run(ctx context.Context, c Config) error { return run(ctx, c, nil) }
 
 func run(ctx context.Context, c Config, restart <-chan struct{}) error {
-	if beingChecked() {
+	if upgrade.BeingChecked() {
 		return ErrUpgradeCheck
 	}
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	previous, err := readUpgradeState(signals.Variable)
+	previous, err := upgrade.Read(signals.Variable)
 	if err != nil {
 		return err
 	}
@@ -74,7 +80,7 @@ func run(ctx context.Context, c Config, restart <-chan struct{}) error {
 		return daemon.Detach()
 	}
 	if c.GiveBack {
-		giveBack, err := keepOutput(c)
+		giveBack, err := c.keepOutput()
 		if err != nil {
 			return err
 		}
@@ -87,9 +93,9 @@ func run(ctx context.Context, c Config, restart <-chan struct{}) error {
 	if previous != nil {
 		d.resume(previous)
 	} else if err := d.open(ctx, detached); err != nil {
-		d.sockets.abandon()
+		d.sockets.Abandon()
 		d.close()
-		if errors.Is(err, errStopped) {
+		if errors.Is(err, listening.ErrStopped) {
 			return nil
 		}
 		return err
@@ -100,7 +106,7 @@ func run(ctx context.Context, c Config, restart <-chan struct{}) error {
 	d.loop.run(ctx)
 	d.close()
 	<-caught
-	return d.loop.failure
+	return d.loop.Failure
 }
 
 // catchRest catches the remaining signals, and wakes the loop to reap a child that died before.
@@ -113,25 +119,31 @@ func (d *superdaemon) catchRest(done chan<- struct{}) {
 // open opens the log, the pid file and the sockets. If it fails, nothing was started, and the error
 // is reported on the standard error that the process inherited.
 func (d *superdaemon) open(ctx context.Context, detached bool) (err error) {
-	if d.log, err = openLog(d.config.LogFile, d.workers.environment.forLogCommand, detached, d.loop.wakeUp); err != nil {
+	if d.output, err = output.Open(d.outputOptions(detached)); err != nil {
 		return err
 	}
-	d.log.prefix = d.config.LogPrefix
-	d.logLine(msgStarting(os.Getpid()))
+	d.Log(lines.Starting(os.Getpid()))
 	if d.config.PIDFile != "" {
-		if d.pidFile, err = pidfile.Create(d.config.PIDFile, os.Getpid()); err != nil {
+		if d.files.pid, err = pidfile.Create(d.config.PIDFile, os.Getpid()); err != nil {
 			return err
 		}
 	}
-	ports, err := d.resolvePorts(ctx)
+	stop := d.loop.signals.Stop
+	ports, err := listening.ResolvePorts(ctx, d.config.Ports, socket.LookupIPv4, stop, d.Log)
 	if err != nil {
 		return err
 	}
-	pause := func(wait time.Duration) error { return d.pause(ctx, wait) }
-	if err := d.sockets.open(ports, detached, pause, d.logLine); err != nil {
+	pause := func(wait time.Duration) error {
+		d.files.published.Write(d.report().Encode()) // the next one follows when everything is bound
+		return listening.Pause(ctx, wait, stop, d.Log)
+	}
+	if err := d.sockets.Open(ports, detached, pause); err != nil {
 		return err
 	}
-	if err := d.log.use(); err != nil {
+	if timeout := d.config.AcceptTimeout; timeout > 0 && len(d.sockets.Listening()) == 0 {
+		return fmt.Errorf("--accept-timeout=%s: no TCP port or unix socket to accept connections on", lines.Seconds(timeout))
+	}
+	if err := d.output.Use(); err != nil {
 		return err
 	}
 	d.adopt()
@@ -140,46 +152,15 @@ func (d *superdaemon) open(ctx context.Context, detached bool) (err error) {
 
 // adopt adopts the workers that another superdaemon left behind when it was killed.
 func (d *superdaemon) adopt() {
-	var old []*worker
-	for _, w := range d.sockets.leftWorkers(d.logLine) {
-		d.workers.adopted.add(w.Process)
-		old = append(old, &worker{PID: w.PID, Generation: max(w.Generation, 1), StopSent: w.StopSent})
-		d.logLine(msgAdopted(w.PID, w.Generation))
+	var old []*supervisor.Worker
+	for _, w := range d.sockets.LeftWorkers() {
+		d.workers.Adopt(w.Process)
+		old = append(old, &supervisor.Worker{PID: w.PID, Generation: max(w.Generation, 1), StopSent: w.StopSent})
+		d.Log(lines.Adopted(w.PID, w.Generation))
 	}
 	if len(old) == 0 {
-		d.status.plain.RemoveStale()
+		d.files.status.RemoveStale()
 		return
 	}
 	d.loop.adopt(old)
-}
-
-func (c Config) rules() rules {
-	onHUP, err1 := process.ParseSignal(c.SignalOnHUP)
-	onTERM, err2 := process.ParseSignal(c.SignalOnTERM)
-	if err := errors.Join(err1, err2); err != nil {
-		panic(err) // cannot happen: Validate has parsed them
-	}
-	how := byInterval
-	switch {
-	case c.AcceptTimeout > 0:
-		how = byAccepting
-	case c.ReadyTimeout > 0:
-		how = byNotice
-	}
-	return rules{
-		interval:     c.Interval,
-		readiness:    how,
-		startTimeout: max(c.ReadyTimeout, c.AcceptTimeout),
-		killTimeout:  c.KillTimeout,
-		maxAttempts:  c.MaxAttempts,
-		stopFirst:    c.StopFirst,
-		stopDelay:    c.StopDelay,
-		signalOnHUP:  stopSignal{onHUP, process.SignalWord(c.SignalOnHUP)},
-		signalOnTERM: stopSignal{onTERM, process.SignalWord(c.SignalOnTERM)},
-		hints: hints{
-			sockets: len(c.Ports)+len(c.Paths) > 0,
-			dir:     c.Dir != "",
-			oneWord: len(c.Program) == 1 && strings.ContainsRune(c.Program[0], ' '),
-		},
-	}
 }

@@ -10,7 +10,7 @@ import (
 // TestRunBeingChecked calls Run as a program does that does not know of upgrades, when it is
 // started with --version to check whether it can continue: nothing may be bound or started.
 func TestRunBeingChecked(t *testing.T) {
-	t.Setenv(probeVariable, "3")
+	t.Setenv("START_SERVER_PROBE", "3")
 	marker := filepath.Join(t.TempDir(), "started")
 	c := NewConfig("touch", marker)
 	c.Paths = []string{filepath.Join(t.TempDir(), "s")}

@@ -3,9 +3,7 @@ package starter
 import (
 	"context"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/start-server/start-server/internal/process"
+	"github.com/start-server/start-server/internal/output"
 )
 
 // A Runner is a superdaemon in this process. Unlike the function Run it has a method to restart the
@@ -34,22 +32,11 @@ func (r *Runner) Restart() {
 	}
 }
 
-// keepOutput keeps copies of standard output and error, and returns a function that restores them.
-// It does nothing if Run does not change them.
-func keepOutput(c Config) (giveBack func(), err error) {
+// keepOutput keeps standard output and error, and returns a function that restores them. It does
+// nothing if Run does not change them.
+func (c Config) keepOutput() (giveBack func(), err error) {
 	if c.LogFile == "" {
 		return func() {}, nil
 	}
-	var kept [2]int
-	for i, fd := range []int{stdout, stderr} {
-		if kept[i], err = saveOutput(fd, false); err != nil {
-			return nil, err
-		}
-	}
-	return func() {
-		for i, fd := range []int{stdout, stderr} {
-			_ = process.Dup2(kept[i], fd)
-			unix.Close(kept[i])
-		}
-	}, nil
+	return output.Keep()
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/process"
 )
 
 // embeddedVariable names the directory of TestEmbeddedProgram, which TestEmbedded runs in a process
@@ -42,7 +44,7 @@ func TestEmbeddedProgram(t *testing.T) {
 		t.Skip("run by TestEmbedded")
 	}
 	var output, restored unix.Stat_t
-	if err := unix.Fstat(stdout, &output); err != nil {
+	if err := unix.Fstat(process.Stdout, &output); err != nil {
 		t.Fatal(err)
 	}
 	hups := make(chan os.Signal, 1)
@@ -52,7 +54,7 @@ func TestEmbeddedProgram(t *testing.T) {
 			t.Errorf("counted %d crashes, want 3", crashes)
 		}
 	}
-	if err := unix.Fstat(stdout, &restored); err != nil || restored.Ino != output.Ino || restored.Dev != output.Dev {
+	if err := unix.Fstat(process.Stdout, &restored); err != nil || restored.Ino != output.Ino || restored.Dev != output.Dev {
 		t.Errorf("standard output is another file, %v", err)
 	}
 	if signal.Ignored(syscall.SIGPIPE) {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/start-server/start-server/internal/sdnotify"
 	"github.com/start-server/start-server/internal/signals"
+	"github.com/start-server/start-server/internal/supervisor"
+	"github.com/start-server/start-server/internal/workers"
 )
 
 // TestStopAnytime sends TERM at every point of every phase: during the first start, a failing one,
@@ -20,11 +22,11 @@ import (
 // in time, and all workers end before.
 func TestStopAnytime(t *testing.T) {
 	t.Parallel()
-	for name, r := range map[string]rules{
-		"interval": {interval: time.Second},
-		"ready":    {interval: time.Second, readiness: byNotice, startTimeout: 2 * time.Second},
+	for name, r := range map[string]supervisor.Rules{
+		"interval": {Interval: time.Second},
+		"ready":    {Interval: time.Second, Readiness: supervisor.ByNotice, StartTimeout: 2 * time.Second},
 		"at once":  {},
-		"kill":     {interval: time.Second, readiness: byNotice, startTimeout: time.Second, killTimeout: time.Second},
+		"kill":     {Interval: time.Second, Readiness: supervisor.ByNotice, StartTimeout: time.Second, KillTimeout: time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -36,10 +38,10 @@ func TestStopAnytime(t *testing.T) {
 	}
 }
 
-func stopAt(t *testing.T, r rules, at float64) {
+func stopAt(t *testing.T, r supervisor.Rules, at float64) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, r)
-		p.current = settings{killOldDelay: 2 * time.Second, autoRestart: true, autoRestartInterval: 6 * time.Second}
+		p := newFakeSystem(t, r)
+		p.settings = supervisor.Settings{KillOldDelay: 2 * time.Second, AutoRestart: true, AutoRestartInterval: 6 * time.Second}
 		p.slow = 1500 * time.Millisecond
 		p.lives[2], p.lives[5] = 0, time.Second
 		forkFails := false
@@ -50,7 +52,7 @@ func stopAt(t *testing.T, r rules, at float64) {
 			generation := p.loop.Generation
 			p.at(0.3, func() {
 				select {
-				case p.loop.notices <- notice{PID: generation, Message: sdnotify.Message{Ready: true}}:
+				case p.loop.notices <- workers.Notice{PID: generation, Message: sdnotify.Message{Ready: true}}:
 				case <-time.After(time.Minute): // the loop has ended
 				}
 			})
@@ -77,7 +79,7 @@ func stopAt(t *testing.T, r rules, at float64) {
 // TestStopBeforeTheStart checks that no worker is started after a signal to stop.
 func TestStopBeforeTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second})
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second})
 		p.term()
 		p.run(`
 		0 received TERM, sending TERM to all workers:
@@ -88,7 +90,7 @@ func TestStopBeforeTheStart(t *testing.T) {
 // TestWhileStopping checks that a stop is affected only by deaths and by the time for KILL.
 func TestWhileStopping(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, readiness: byNotice, startTimeout: time.Second, killTimeout: 2 * time.Second})
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, Readiness: supervisor.ByNotice, StartTimeout: time.Second, KillTimeout: 2 * time.Second})
 		p.slow = time.Minute
 		p.at(0.5, p.sends(1, sdnotify.Message{Ready: true}))
 		p.at(2, p.term)
@@ -113,20 +115,20 @@ func TestWhileStopping(t *testing.T) {
 // that could disturb a terminal.
 func TestStatusText(t *testing.T) {
 	t.Parallel()
-	p := newFakeRuntime(t, rules{})
-	s := p.loop.supervisor
-	s.beginStep(time.Second, time.Time{}, settings{})
-	s.startWorker()
-	s.onStatus(1, "40 \x1b[31müsers\r\u202e\x00")
-	s.onStatus(2, "not a worker")
-	if got, want := s.describe(), "generation 1 (pid 1) is serving: 40 [31müsers"; got != want {
+	p := newFakeSystem(t, supervisor.Rules{})
+	s := p.loop.Supervisor
+	s.BeginStep(time.Second, time.Time{})
+	s.StartWorker()
+	s.OnStatus(1, "40 \x1b[31müsers\r\u202e\x00")
+	s.OnStatus(2, "not a worker")
+	if got, want := p.notified, "STATUS=generation 1 (pid 1) is serving: 40 [31müsers"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
 
 // checkEnd checks the log of a stop: every worker that was started has died, and none was started
 // after the signal.
-func (p *fakeRuntime) checkEnd(at float64) {
+func (p *fakeSystem) checkEnd(at float64) {
 	p.t.Helper()
 	log := strings.Join(p.lines, "\n")
 	_, after, stopped := strings.Cut(log, " received TERM, ")
@@ -155,19 +157,15 @@ func reportsDeath(log, pid string) bool {
 // setting the system's clock has no effect. A time without that reading prints without " m=". The
 // functions in wallClock lose it.
 func TestClock(t *testing.T) {
-	t.Setenv("NOTIFY_SOCKET", "/no/such")
-	n := newNotifier(func(string) {})
-	n.watchdog = time.Second
-	n.runPending()
-	for name, kept := range map[string]time.Time{
-		"the supervisor's epoch":        newLoop(nil, nil, signals.Channels{}).epoch,
-		"the last ping of the watchdog": n.lastPing,
-	} {
-		if !strings.Contains(kept.String(), " m=") {
-			t.Errorf("%s has no monotonic clock reading: %s", name, kept)
-		}
+	t.Parallel()
+	if epoch := newLoop(nil, nil, signals.Channels{}).epoch; !strings.Contains(epoch.String(), " m=") {
+		t.Errorf("the supervisor's epoch has no monotonic clock reading: %s", epoch)
 	}
 	files, _ := filepath.Glob("*.go")
+	for _, part := range []string{"supervisor", "output", "manager", "workers", "listening", "upgrade"} {
+		of, _ := filepath.Glob("../internal/" + part + "/*.go")
+		files = append(files, of...)
+	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {

@@ -9,9 +9,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/start-server/start-server/internal/lines"
 	"github.com/start-server/start-server/internal/orphan"
 	"github.com/start-server/start-server/internal/pidfile"
-	"github.com/start-server/start-server/internal/process"
+	"github.com/start-server/start-server/internal/signame"
 )
 
 // pollLeft is the time between two checks whether a worker without a superdaemon has ended.
@@ -38,7 +39,7 @@ func (c Control) stopWithout(ctx context.Context, w io.Writer, err error) error 
 // stopLeft signals the workers that the status file names, and that have no superdaemon any more,
 // to stop, waits for them and removes the files that the superdaemon left. It returns their number.
 func (c Control) stopLeft(ctx context.Context, w io.Writer) (int, error) {
-	sig, err := process.ParseSignal(cmp.Or(c.SignalOnTERM, "TERM"))
+	sig, err := signame.Parse(cmp.Or(c.SignalOnTERM, "TERM"))
 	if err != nil {
 		return 0, option("signal-on-term", err)
 	}
@@ -46,9 +47,9 @@ func (c Control) stopLeft(ctx context.Context, w io.Writer) (int, error) {
 	finder.AdoptNamed()
 	left := finder.Workers()
 	for _, worker := range left {
-		fmt.Fprintln(w, msgStoppingLeft(os.Getpid(), worker.PID))
+		fmt.Fprintln(w, lines.StoppingLeft(os.Getpid(), worker.PID))
 		if err := worker.Signal(sig); err != nil && !worker.Exited() {
-			return 0, fmt.Errorf("send %s to worker %d: %w", process.SignalName(sig), worker.PID, err)
+			return 0, fmt.Errorf("send %s to worker %d: %w", signame.Of(sig), worker.PID, err)
 		}
 	}
 	for _, worker := range left {

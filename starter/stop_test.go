@@ -5,13 +5,16 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/start-server/start-server/internal/lines"
+	"github.com/start-server/start-server/internal/supervisor"
 )
 
 func TestStopFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, stopFirst: true, killTimeout: 4 * time.Second})
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, StopFirst: true, KillTimeout: 4 * time.Second})
 		p.slow = 3 * time.Second
-		p.current.killOldDelay = 5 * time.Second // not used with --stop-first
+		p.settings.KillOldDelay = 5 * time.Second // not used with --stop-first
 		p.lives[3] = 0
 		p.at(10, p.hup)
 		p.at(12, p.hup) // while waiting for the old worker: the next start acts on it
@@ -47,7 +50,7 @@ func TestStopFirst(t *testing.T) {
 // has ended before the next one is started.
 func TestStopFirstStraggler(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, stopFirst: true, readiness: byNotice, startTimeout: 2 * time.Second, killTimeout: 4 * time.Second})
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, StopFirst: true, Readiness: supervisor.ByNotice, StartTimeout: 2 * time.Second, KillTimeout: 4 * time.Second})
 		p.slow = time.Hour
 		p.at(10, p.term)
 		p.run(`
@@ -59,7 +62,7 @@ func TestStopFirstStraggler(t *testing.T) {
 		6 new worker 1 seems to have failed to start, exit status:9
 		6 starting new worker 2
 		8 new worker 2 is not ready after 2 secs, sending TERM
-		8 ` + msgHintReady + `
+		8 ` + lines.HintReady + `
 		8 (2 gets terminated)
 		10 received TERM, sending TERM to all workers:2
 		10 (2 gets terminated)
@@ -72,8 +75,8 @@ func TestStopFirstStraggler(t *testing.T) {
 
 func TestStopFirstAutoRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, stopFirst: true})
-		p.current = settings{autoRestart: true, autoRestartInterval: 10 * time.Second, killOldDelay: 5 * time.Second}
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, StopFirst: true})
+		p.settings = supervisor.Settings{AutoRestart: true, AutoRestartInterval: 10 * time.Second, KillOldDelay: 5 * time.Second}
 		p.slow = 2 * time.Second
 		p.at(15, p.term)
 		p.run(`
@@ -94,8 +97,8 @@ func TestStopFirstAutoRestart(t *testing.T) {
 
 func TestStopDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, stopDelay: 5 * time.Second})
-		p.current = settings{autoRestart: true, autoRestartInterval: 11 * time.Second}
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, StopDelay: 5 * time.Second})
+		p.settings = supervisor.Settings{AutoRestart: true, AutoRestartInterval: 11 * time.Second}
 		p.at(10, p.term)
 		p.at(11, p.hup)
 		p.at(13, func() { p.dies(1, 0, 256) }) // the worker is replaced: clients are still served
@@ -116,7 +119,7 @@ func TestStopDelay(t *testing.T) {
 // that a pending HUP is dropped.
 func TestStopDelayRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: 2 * time.Second, stopDelay: 5 * time.Second})
+		p := newFakeSystem(t, supervisor.Rules{Interval: 2 * time.Second, StopDelay: 5 * time.Second})
 		p.at(10, p.hup)
 		p.at(10.5, p.hup)
 		p.at(11, p.term)
@@ -138,7 +141,7 @@ func TestStopDelayRestart(t *testing.T) {
 
 func TestStopDelayCutShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: time.Second, stopDelay: 5 * time.Second, signalOnHUP: sigTERM, signalOnTERM: stopSignal{syscall.SIGQUIT, "QUIT"}})
+		p := newFakeSystem(t, supervisor.Rules{Interval: time.Second, StopDelay: 5 * time.Second, SignalOnHUP: sigTERM, SignalOnTERM: supervisor.StopSignal{Signal: syscall.SIGQUIT, Name: "QUIT"}})
 		p.at(10, p.term)
 		p.at(12, func() { p.loop.signals.Stop <- syscall.SIGINT })
 		p.run(`
@@ -154,7 +157,7 @@ func TestStopDelayCutShort(t *testing.T) {
 // TestStopDelayNothing checks that there is no delay if no worker has ever served.
 func TestStopDelayNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newFakeRuntime(t, rules{interval: 2 * time.Second, stopDelay: 5 * time.Second})
+		p := newFakeSystem(t, supervisor.Rules{Interval: 2 * time.Second, StopDelay: 5 * time.Second})
 		p.at(1, p.term)
 		p.run(`
 		0 starting new worker 1

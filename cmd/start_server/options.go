@@ -52,6 +52,7 @@ type workerOptions struct {
 	AutoRestartInterval *int       `long:"auto-restart-interval" value-name:"SECONDS" description:"seconds between automatic restarts (default: $AUTO_RESTART_INTERVAL, else 360)"`
 	KillOldDelay        *int       `long:"kill-old-delay" value-name:"SECONDS" description:"stop old workers this many seconds after a new one has started (default: $KILL_OLD_DELAY, else 0; 5 with --enable-auto-restart, 1 with --steer-udp)"`
 	KillTimeout         *int       `long:"kill-timeout" no-abbrev:"yes" value-name:"SECONDS" description:"send SIGKILL to a worker still running this many seconds after being told to stop (default: never)"`
+	MaxOldWorkers       *int       `long:"max-old-workers" no-abbrev:"yes" value-name:"COUNT" description:"when more old workers than this are left after a restart, send SIGKILL to the oldest; 0 leaves none (default: no limit)"`
 	MaxAttempts         *int       `long:"max-attempts" no-abbrev:"yes" value-name:"COUNT" description:"give up a restart after this many failed attempts in a row, and keep the old workers; give up a first start likewise, with exit status 1 (default: never)"`
 	StopFirst           bool       `long:"stop-first" no-abbrev:"yes" description:"stop the old workers before starting a new one; connections wait meanwhile"`
 	StopDelay           *int       `long:"stop-delay" no-abbrev:"yes" value-name:"SECONDS" description:"stop workers this many seconds after a TERM, INT or QUIT; a second one stops them at once (default: 0)"`
@@ -179,6 +180,7 @@ func (o workerOptions) apply(c *starter.Config) error {
 	if o.StopDelay != nil {
 		c.StopDelay = *duration(o.StopDelay)
 	}
+	c.MaxOldWorkers = o.MaxOldWorkers
 	if o.MaxAttempts != nil {
 		c.MaxAttempts = *o.MaxAttempts
 		errs[2] = atLeastOne("max-attempts", *o.MaxAttempts)

@@ -2,11 +2,17 @@
 // the goroutine that must never block.
 package background
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Patience is how long the owner of a Runner waits for a file system. Work that takes longer continues
 // in the background.
 const Patience = 250 * time.Millisecond
+
+// ErrNotAnswering means that the work was not done in time.
+var ErrNotAnswering = errors.New("its file system does not answer")
 
 // Runner runs one piece of work at a time in a goroutine of its own. Its methods may be called by
 // one goroutine only, its owner.

@@ -21,6 +21,7 @@ import (
 	"github.com/start-server/start-server/internal/sdnotify"
 	"github.com/start-server/start-server/internal/signals"
 	"github.com/start-server/start-server/internal/status"
+	"github.com/start-server/start-server/internal/waitstatus"
 )
 
 // pause is the shortest time between two starts of a copy. A copy that was killed is replaced after
@@ -186,7 +187,7 @@ func (p *parent) start(c *child) {
 	if c.started = time.Now(); err != nil {
 		c.Error = err.Error()
 		p.setState(c, Ended)
-		p.onFailure(c, process.StatusNotExecuted)
+		p.onFailure(c, waitstatus.NotExecuted)
 		return
 	}
 	c.gone = make(chan struct{})

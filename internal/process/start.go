@@ -34,18 +34,11 @@ type Spec struct {
 // OwnGroup starts a program in a process group of its own.
 const OwnGroup = -1
 
-// StatusNotExecuted is the raw wait status of a child whose program cannot be executed.
-const StatusNotExecuted = 255 << 8
-
-// MayBeDirectory reports whether a raw wait status may be that of a child whose directory was the
-// reason that its program was not executed. A program may exit with the same status.
-func MayBeDirectory(status int) bool {
-	switch syscall.Errno(status >> 8) {
-	case syscall.ENOENT, syscall.ENOTDIR, syscall.EACCES, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EIO, syscall.ESTALE:
-		return true
-	}
-	return false
-}
+// The descriptors of standard output and error.
+const (
+	Stdout = 1
+	Stderr = 2
+)
 
 // ErrFork means that no further process could be created; the program is not the cause.
 var ErrFork = errors.New("fork(2) failed")

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/start-server/start-server/internal/logfile"
+	"github.com/start-server/start-server/internal/waitstatus"
 )
 
 // A trampoline is this same executable, started under another name, that becomes the program by
@@ -75,7 +76,7 @@ func execTarget(dir string, args []string) (line string, status int) {
 	if err == syscall.ENOEXEC {
 		err = syscall.Exec(shell, shellArgs(path, args), env)
 	}
-	return fmt.Sprintf("failed to exec %s: %v", args[0], err), StatusNotExecuted >> 8
+	return fmt.Sprintf("failed to exec %s: %v", args[0], err), waitstatus.NotExecuted >> 8
 }
 
 // ownPID sets LISTEN_PID, if it is in env, to the pid of this process, which the program will have

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/start-server/start-server/internal/background"
+	"github.com/start-server/start-server/internal/deadline"
 )
 
 // retryStatus is the time between attempts to write the status file.
@@ -79,12 +80,11 @@ func (f *File) finish(err error) {
 	f.warned = err.Error()
 }
 
-// RunPending repeats an attempt that failed. It returns the time until it has to be called again, 0
-// for none.
+// RunPending repeats an attempt that failed. It returns the time until it has to be called again.
 func (f *File) RunPending() time.Duration {
 	f.update()
 	if !f.due || f.writing != nil {
-		return 0
+		return deadline.Never
 	}
 	return max(time.Until(f.retryAt), 1)
 }
