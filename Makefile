@@ -86,6 +86,7 @@ conformance: build
 	go test -tags conformance -count=1 -timeout 10m ./internal/getopt ./internal/pidfile
 	go test -tags conformance -count=1 -timeout 10m ./internal/conformance/ -tables $(CURDIR)/bin/tables
 	go test -tags conformance -count=1 -run Completion ./cmd/start_server
+	go test -tags conformance -count=1 -run Perl ./internal/swaploss
 	@cat bin/tables
 
 conformance-systemd: build

@@ -9,9 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // daemon is a running start_server.
@@ -31,8 +34,12 @@ func start(ctx context.Context, binary string, r round, dir string) (*daemon, er
 		socket = "--path=" + filepath.Join(dir, "sock")
 	}
 	d := &daemon{lines: make(chan string, 100)}
-	d.cmd = exec.Command(binary, socket, "--interval=0", "--",
-		self, "-worker", r.worker, "-protocol", r.protocol, "-delay", r.delay.String())
+	args := []string{socket, "--interval=0"}
+	if r.signal != 0 {
+		args = append(args, "--signal-on-hup="+strings.TrimPrefix(unix.SignalName(r.signal), "SIG"))
+	}
+	args = append(args, "--", self, "-worker", r.worker, "-protocol", r.protocol, "-delay", r.delay.String(), "-signal", strconv.Itoa(int(r.signal)))
+	d.cmd = exec.Command(binary, args...)
 	d.cmd.Stderr = &d.log
 	// Not StdoutPipe: Wait would close it before the output of the last worker is read.
 	read, write, err := os.Pipe()

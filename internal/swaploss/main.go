@@ -25,6 +25,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/start-server/start-server/internal/load"
 )
 
@@ -44,6 +46,7 @@ type round struct {
 	protocol  string // "HTTP/1", or "HTTP/2" over TLS, or "h2c"
 	keepAlive bool
 	delay     time.Duration // how long the worker takes for an answer
+	signal    unix.Signal   // that HUP sends to the old worker, if not TERM
 }
 
 // rounds returns all rounds, with the two workers next to each other.
@@ -70,6 +73,7 @@ func main() {
 	worker := flag.String("worker", "", "be a worker: graceful or plain (for start_server)")
 	protocol := flag.String("protocol", http1, "what the worker speaks")
 	delay := flag.Duration("delay", 0, "how long the worker takes for an answer")
+	stop := flag.Int("signal", 0, "another signal that stops the worker")
 	flag.StringVar(&p.startServer, "start-server", "", "the start_server to use; default: build ./cmd/start_server")
 	flag.IntVar(&p.clients, "clients", 16, "how many ask at a time")
 	flag.IntVar(&p.swaps, "swaps", 30, "how many swaps in each round")
@@ -79,7 +83,7 @@ func main() {
 
 	run := func() error { return measureAll(p) }
 	if *worker != "" {
-		run = func() error { return serve(*worker, *protocol, *delay) }
+		run = func() error { return serve(*worker, *protocol, *delay, unix.Signal(*stop)) }
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "swaploss:", err)

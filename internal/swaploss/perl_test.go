@@ -8,14 +8,17 @@ import (
 	"time"
 )
 
+func TestSignalOnHUPUnderPerl(t *testing.T) { testSignalOnHUP(t, perl) }
+
+const perl = "/usr/bin/start_server" // of Debian's libserver-starter-perl
+
 // Perl's start_server signals all old workers at each HUP, including those that it has signalled
 // before.
 func TestQuickHUPsUnderPerl(t *testing.T) {
-	const binary = "/usr/bin/start_server" // of Debian's libserver-starter-perl
 	const clients = 8
 	worker := slow
 	worker.delay = 3 * time.Second // longer than two swaps, which take a second each
-	d, first, finish := worker.begin(t, binary, clients)
+	d, first, finish := worker.begin(t, perl, clients)
 	generation := first.generation
 	for range 3 {
 		d.asked(t, clients)

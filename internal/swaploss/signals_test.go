@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/start-server/start-server/internal/load"
 )
 
@@ -101,6 +103,31 @@ func TestRepeatedTERM(t *testing.T) {
 	finish()
 	if err := d.end(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestSignalOnHUP(t *testing.T) { testSignalOnHUP(t, startServer) }
+
+// testSignalOnHUP swaps workers by signals other than TERM. One that dies of it loses requests, and
+// one that does not take it does not end.
+func testSignalOnHUP(t *testing.T, binary string) {
+	const clients = 8
+	for _, sig := range []unix.Signal{unix.SIGQUIT, unix.SIGINT, unix.SIGUSR1} {
+		worker := slow
+		worker.signal = sig
+		d, current, finish := worker.begin(t, binary, clients)
+		generation := current.generation
+		for range 2 {
+			d.asked(t, clients)
+			var err error
+			if generation, err = d.swap(t.Context(), generation); err != nil {
+				t.Fatal(sig, err, d.end())
+			}
+		}
+		finish()
+		if err := d.end(); err != nil {
+			t.Error(sig, err)
+		}
 	}
 }
 

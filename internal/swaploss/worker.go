@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/start-server/start-server/listener"
 	"github.com/start-server/start-server/listener/graceful"
 )
@@ -34,7 +36,7 @@ const (
 )
 
 // serve runs the worker. The kinds differ only in how they stop.
-func serve(kind, protocol string, delay time.Duration) error {
+func serve(kind, protocol string, delay time.Duration, stop unix.Signal) error {
 	generation, _ := listener.Generation()
 	srv := newServer(protocol, func(w http.ResponseWriter, r *http.Request) {
 		if delay > 0 {
@@ -48,12 +50,16 @@ func serve(kind, protocol string, delay time.Duration) error {
 		return err
 	}
 	term := make(chan os.Signal, 1)
-	signal.Notify(term, syscall.SIGTERM) // before it reports that it serves
+	signals := []os.Signal{syscall.SIGTERM, syscall.SIGQUIT}
+	if stop != 0 {
+		signals = append(signals, stop)
+	}
+	signal.Notify(term, signals...) // before it reports that it serves
 	fmt.Printf(servingLine+"\n", generation, os.Getpid(), listeners[0].Addr())
 
 	switch kind {
 	case "graceful":
-		err = serveGracefully(srv, listeners[0])
+		err = serveGracefully(srv, listeners[0], stop)
 	case "plain":
 		err = servePlainly(srv, listeners[0], term)
 	default:
@@ -80,8 +86,11 @@ func newServer(protocol string, handler http.HandlerFunc) *http.Server {
 	return srv
 }
 
-func serveGracefully(srv *http.Server, l net.Listener) error {
+func serveGracefully(srv *http.Server, l net.Listener, stop unix.Signal) error {
 	var g graceful.Group
+	if stop != 0 && stop != unix.SIGQUIT { // which it takes by itself
+		g.Signals = []os.Signal{stop}
+	}
 	if srv.TLSConfig != nil {
 		g.AddHTTPS(srv, "", "", l)
 	} else {

@@ -119,6 +119,23 @@ func TestSignalsAsTERM(t *testing.T) {
 	}
 }
 
+// A signal that start_server may have sent to stop the server, and that does not, is logged.
+func TestIgnoredSignalsAreLogged(t *testing.T) {
+	pass(t, 1)
+	logged := make(lines, 10)
+	s := newSite(t, &Group{Logf: logged.logf})
+	s.signals = notifySignals(nil)
+	defer s.signals.stop()
+	s.group.AddHTTP(&http.Server{}, listen(t))
+	s.run()
+	for _, sig := range []syscall.Signal{syscall.SIGUSR1, syscall.SIGINT} {
+		syscall.Kill(os.Getpid(), sig)
+		logged.want(t, sig.String(), "Group.Signals")
+	}
+	syscall.Kill(os.Getpid(), syscall.SIGTERM)
+	s.wantEnd()
+}
+
 // What a stopped server says of it is no failure, and Run runs once.
 func TestRunTwice(t *testing.T) {
 	leave := make(chan struct{})

@@ -36,10 +36,11 @@
 //     read yet and kept-alive ones that get a further request. An answer asks the client to close
 //     the connection (Connection: close, or GOAWAY over HTTP/2), unless its header was sent before
 //     or it is to a request whose body was on its way when the drain began: such a connection can
-//     get a further request. A kept-alive connection on which no request comes is closed 5 seconds
-//     after its last answer ([Group.Grace]); one on which nothing has come for longer is closed at
-//     once. (That can be seen of TCP on Linux. Elsewhere, and on unix sockets, the 5 seconds count
-//     from when the drain began.)
+//     get a further request. Of requests that a client has sent at once (pipelining) only the last
+//     answer asks; over TLS until Go 1.26 the first does. A kept-alive connection on which no
+//     request comes is closed 5 seconds after its last answer ([Group.Grace]); one on which nothing
+//     has come for longer is closed at once. (That can be seen of TCP on Linux. Elsewhere, and on
+//     unix sockets, the 5 seconds count from when the drain began.)
 //  4. What was given to [http.Server.RegisterOnShutdown] is run when each connection that is left is
 //     hijacked or has had a request under way for a second, which can be some seconds after the
 //     drain began; it is not waited for, as with net/http alone. With Go 1.26 and older it is run
@@ -51,7 +52,8 @@
 // client that has taken longest.
 //
 // Under start_server SIGQUIT is taken as SIGTERM. If its --signal-on-hup or --signal-on-term names
-// another signal, set [Group.Signals].
+// another signal, set [Group.Signals]; USR1, USR2 and INT are logged, once, if they come and are not
+// taken.
 //
 // A repeated SIGTERM changes nothing. A repeated SIGINT (Ctrl-C twice) ends it at once: connections
 // are closed.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"runtime"
 	"strings"
 	"sync"
@@ -23,6 +24,8 @@ const (
 	// the most impatient service managers kill.
 	defaultGrace = 5 * time.Second
 	logInterval  = 10 * time.Second
+	// interruptTime is how long start_server has, after a terminal's Ctrl-C, to send TERM.
+	interruptTime = time.Second
 )
 
 // Group runs all servers of a process: HTTP, HTTPS and anything else that has a function that
@@ -270,6 +273,7 @@ func (g *Group) serveUntilStopped(ctx context.Context, signals *signals, ended <
 	defer cancel()
 	started := make(chan error, 1)
 	go func() { started <- g.start(starting) }()
+	var unfollowed <-chan time.Time
 	for running := len(g.members); running > 0; {
 		select {
 		case err := <-started:
@@ -288,6 +292,12 @@ func (g *Group) serveUntilStopped(ctx context.Context, signals *signals, ended <
 			if signals.interrupted() {
 				return nil, nil
 			}
+			unfollowed = time.After(interruptTime)
+		case <-unfollowed:
+			g.warnSignal(os.Interrupt)
+		case sig := <-signals.ignored:
+			g.warnSignal(sig)
+			signal.Stop(signals.ignored)
 		case <-ctx.Done():
 			return nil, nil
 		}
@@ -325,6 +335,10 @@ func (g *Group) warn(format string, args ...any) {
 		logf = log.Printf
 	}
 	logf(format, args...)
+}
+
+func (g *Group) warnSignal(sig os.Signal) {
+	g.warn("%v does not stop the server: if start_server sends it for that, name it in Group.Signals", sig)
 }
 
 // warnHTTP2 logs, once, that HTTP/2 is served in a way that does not let the group write to it.

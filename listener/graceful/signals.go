@@ -12,8 +12,9 @@ import (
 // signals are the ones that stop a group.
 type signals struct {
 	term, interrupt chan os.Signal
-	interrupts      int  // how many have arrived
-	keepTERM        bool // TERM stays without effect after stop
+	ignored         chan os.Signal // what start_server may send, and does not stop the group
+	interrupts      int            // how many have arrived
+	keepTERM        bool           // TERM stays without effect after stop
 }
 
 // notifySignals takes TERM, under start_server QUIT (which public deploy scripts have as
@@ -23,6 +24,12 @@ func notifySignals(further []os.Signal) *signals {
 	signal.Notify(s.term, append([]os.Signal{syscall.SIGTERM}, further...)...)
 	if listener.IsUnderStartServer() {
 		signal.Notify(s.term, quit...)
+		s.ignored = make(chan os.Signal, 1)
+		for _, sig := range ignored {
+			if !slices.Contains(further, sig) {
+				signal.Notify(s.ignored, sig)
+			}
+		}
 	}
 	if !slices.Contains(further, os.Interrupt) {
 		signal.Notify(s.interrupt, os.Interrupt)
@@ -32,6 +39,7 @@ func notifySignals(further []os.Signal) *signals {
 
 func (s *signals) stop() {
 	signal.Stop(s.interrupt)
+	signal.Stop(s.ignored)
 	if !s.keepTERM {
 		signal.Stop(s.term)
 	}

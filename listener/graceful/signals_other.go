@@ -4,4 +4,4 @@ package graceful
 
 import "os"
 
-var quit []os.Signal // start_server does not run there
+var quit, ignored []os.Signal // start_server does not run there

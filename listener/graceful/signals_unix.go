@@ -7,4 +7,7 @@ import (
 	"syscall"
 )
 
-var quit = []os.Signal{syscall.SIGQUIT}
+var (
+	quit    = []os.Signal{syscall.SIGQUIT}
+	ignored = []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2} // by Go, if nothing takes them
+)
