@@ -139,9 +139,11 @@ func (p *parent) done() bool {
 	return !running && (p.state != Serving || p.orphaned())
 }
 
-// orphaned reports whether the superdaemon is gone: dead copies are not replaced any more, as dead
+// orphaned reports whether the superdaemon is gone, or was sent KILL: dead copies are not replaced any more, as dead
 // workers are not.
-func (p *parent) orphaned() bool { return os.Getppid() != p.Superdaemon }
+func (p *parent) orphaned() bool {
+	return os.Getppid() != p.Superdaemon || process.Ending(p.Superdaemon)
+}
 
 // due does what is due, and returns the time until it has to be called again.
 func (p *parent) due() time.Duration {
