@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/start-server/start-server/internal/lines"
 	"github.com/start-server/start-server/internal/orphan"
 	"github.com/start-server/start-server/internal/portspec"
@@ -35,6 +37,7 @@ func (s *Sockets) openGroup(p portspec.Port, given *socket.Socket) (*steer.Group
 	if err != nil {
 		return nil, err
 	}
+	why := orphan.ErrNone
 	if p.Port != 0 {
 		taken, err := s.finder.TakeAll(a)
 		if err == nil {
@@ -43,23 +46,28 @@ func (s *Sockets) openGroup(p portspec.Port, given *socket.Socket) (*steer.Group
 		if errors.Is(err, ErrStopped) {
 			return nil, err
 		}
+		why = err
 	}
-	return steer.Open(a.Ports[0])
+	group, err := steer.Open(a.Ports[0])
+	if errors.Is(err, unix.EADDRINUSE) && why != orphan.ErrNone {
+		err = fmt.Errorf("%w\n%w", err, why)
+	}
+	return group, err
 }
 
 // adoptGroup makes a group of the sockets of workers that were left.
 func adoptGroup(taken []orphan.Taken, report func(pid int)) (*steer.Group, error) {
 	slices.SortFunc(taken, func(a, b orphan.Taken) int { return slices.Compare(a.Generations, b.Generations) })
 	var fds []int
-	places := map[int]int{}
-	for index, t := range taken {
+	generations := map[int]int{}
+	for _, t := range taken {
 		fds = append(fds, t.FD)
 		for _, generation := range t.Generations {
-			places[max(generation, 1)] = index
+			generations[max(generation, 1)] = t.FD
 		}
 		report(t.From)
 	}
-	return steer.Adopt(fds, places)
+	return steer.Adopt(fds, generations)
 }
 
 // Place gives the next worker its own socket of each steered port.

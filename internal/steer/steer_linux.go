@@ -70,13 +70,14 @@ func Open(addr netip.AddrPort) (*Group, error) {
 	return g, err
 }
 
-// Adopt makes a group of sockets that are in use, in the order of their indexes if there are more
-// than one, and of the indexes of generations. After an error the sockets are as before.
-func Adopt(fds []int, places map[int]int) (*Group, error) {
-	g := &Group{FDs: slices.Clone(fds), Places: map[int]int{}}
-	maps.Copy(g.Places, places)
-	if len(places) > 0 {
-		g.Newest = places[slices.Max(slices.Collect(maps.Keys(places)))]
+// Adopt makes a group of sockets that are in use, which are all that are bound to the address, and of
+// the descriptors of generations among them. After an error the sockets are as before.
+func Adopt(fds []int, generations map[int]int) (*Group, error) {
+	g := &Group{FDs: slices.Clone(fds)}
+	g.settle(generations)
+	if len(fds) > 1 {
+		g.FDs = order(g.FDs, filter(g.Places, g.Newest))
+		g.settle(generations)
 	}
 	for _, fd := range fds {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
@@ -92,6 +93,15 @@ func Adopt(fds []int, places map[int]int) (*Group, error) {
 		return nil, err
 	}
 	return g, nil
+}
+
+// settle gives generations the places of their descriptors. The newest is the last generation's.
+func (g *Group) settle(generations map[int]int) {
+	g.Places = map[int]int{}
+	for _, generation := range slices.Sorted(maps.Keys(generations)) {
+		g.Newest = slices.Index(g.FDs, generations[generation])
+		g.Places[generation] = g.Newest
+	}
 }
 
 // grow adds a socket to the group.

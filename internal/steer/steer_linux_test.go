@@ -506,7 +506,7 @@ func TestAdopt(t *testing.T) {
 	if err := unix.Bind(plain, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
-	g, err := Adopt([]int{plain}, map[int]int{1: 0, 2: 0})
+	g, err := Adopt([]int{plain}, map[int]int{1: plain, 2: plain})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -521,6 +521,49 @@ func TestAdopt(t *testing.T) {
 	l.expect(short(1), 0)
 	l.expect(short(2), 0)
 	l.expect(initial, 1)
+}
+
+// TestAdoptOrder: sockets of the group were closed, others have taken their indexes, and packets
+// arrive all the time.
+func TestAdoptOrder(t *testing.T) {
+	t.Parallel()
+	for _, addr := range []string{"127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"} {
+		g, err := Open(netip.MustParseAddrPort(addr))
+		if err != nil {
+			if strings.HasPrefix(addr, "[") {
+				continue
+			}
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := g.grow(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		unix.Close(g.FDs[0]) // [4 1 2 3]
+		unix.Close(g.FDs[1]) // [4 3 2]
+		left := []int{g.FDs[2], g.FDs[3], g.FDs[4]}
+		adopted, err := Adopt(left, map[int]int{3: left[0], 4: left[1], 5: left[2]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closeAll(adopted)
+		if got, want := adopted.FDs[:3], []int{left[2], left[1], left[0]}; !slices.Equal(got, want) {
+			t.Errorf("%s: order %v, want %v", addr, got, want)
+		}
+		l := &lives{t: t, g: adopted, client: dial(t, adopted), workers: []Worker{{3, true, true}, {4, true, true}, {5, true, false}}}
+		l.route()
+		l.expect(short(3), 2)
+		l.expect(short(4), 1)
+		l.expect(short(5), 0)
+		l.expect(initial, 0)
+		if six := l.start(6); six != 3 {
+			t.Errorf("%s: generation 6 has place %d", addr, six)
+		}
+		l.started(6)
+		l.expect(initial, 3)
+		l.expect([]byte("12345678"), 3) // no filter is left
+	}
 }
 
 // TestState: a group continues from what was written by another superdaemon.
