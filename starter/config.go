@@ -46,7 +46,7 @@ type Config struct {
 
 	Interval      time.Duration // a worker that is alive after this time has started; NewConfig: 1 s
 	ReadyTimeout  time.Duration // a worker that is not ready after this time has failed; 0: Interval decides
-	AcceptTimeout time.Duration `json:",omitempty"` // a worker that does not wait for connections on each stream socket after this time has failed; 0: Interval decides
+	AcceptTimeout time.Duration `json:",omitempty"` // one that does not wait for connections after this time has failed; 0: likewise
 	KillTimeout   time.Duration // from the signal to stop a worker to SIGKILL; 0: never
 	MaxOldWorkers *int          `json:",omitempty"` // old workers that may be left after a restart, the oldest are killed; nil: any number
 	MaxAttempts   int           // failed attempts until a restart, or the first start, is given up; 0: never

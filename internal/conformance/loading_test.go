@@ -100,6 +100,5 @@ func (s server) swapLoading(t *testing.T, binDir string, options ...string) load
 	for range ports {
 		total.Add(<-results)
 	}
-	d.stop()
-	return total
+	return total // the cleanup kills it: Starman hangs in QUIT at times when it has just started
 }
