@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,6 +20,14 @@ type Receiver struct {
 	file       *os.File // waits without holding a thread, and is woken by Close
 	descriptor int
 	address    string
+
+	mu     sync.Mutex // of the deadline
+	paused bool
+
+	held       Message   // received, and not returned yet
+	due        time.Time // when to return it
+	ready      bool      // READY=1 was returned
+	extendedAt time.Time // when EXTEND_TIMEOUT_USEC was returned
 }
 
 // Listen makes a notify socket. On Linux it is in the abstract namespace, its address the name and
@@ -61,10 +70,17 @@ func (r *Receiver) Close() error {
 
 // Pause makes Next return at once, as if the receiver were closed, until Resume is called. Unread
 // datagrams stay in the queue.
-func (r *Receiver) Pause() { _ = r.file.SetReadDeadline(time.Now()) }
+func (r *Receiver) Pause() { r.setPaused(true, time.Now()) }
 
 // Resume undoes Pause.
-func (r *Receiver) Resume() { _ = r.file.SetReadDeadline(time.Time{}) }
+func (r *Receiver) Resume() { r.setPaused(false, time.Time{}) }
+
+func (r *Receiver) setPaused(paused bool, deadline time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.paused = paused
+	_ = r.file.SetReadDeadline(deadline)
+}
 
 // A datagram may be as long as systemd allows (NOTIFY_BUFFER_MAX, in bytes), and may carry as many
 // descriptors as the kernel allows (SCM_MAX_FD).
@@ -73,13 +89,49 @@ const (
 	maxDescriptors = 253
 )
 
-// Next waits for the next datagram from a trusted sender. It calls trusted with the sender's pid
-// and uid as the kernel reports them (pid 0 for a process of another pid namespace). Other
-// datagrams are dropped: oversized, truncated or binary ones, and those of other senders.
-// Descriptors in them are closed at once. The error is os.ErrClosed if the receiver is closed or
-// paused. On systems other than Linux the sender is not known, and every process that knows the
-// address is trusted.
+// interval is the least time between two messages that Next returns, of those that can wait.
+const interval = 250 * time.Millisecond
+
+// Next waits for the next message from a trusted sender. What the sender sends within a quarter of a
+// second after the last message is one message, with the latest values, so that a flood costs little;
+// the first READY=1 and an EXTEND_TIMEOUT_USEC do not wait for that.
+//
+// It calls trusted with the sender's pid and uid as the kernel reports them (pid 0 for a process of
+// another pid namespace). Other datagrams are dropped: oversized, truncated or binary ones, those
+// without an assignment of Message, and those of other senders. Descriptors in them are closed at
+// once. The error is os.ErrClosed if the receiver is closed or paused. On systems other than Linux the
+// sender is not known, and every process that knows the address is trusted.
 func (r *Receiver) Next(trusted func(pid, uid int) bool) (Message, error) {
+	for {
+		m, err := r.next(trusted)
+		now := time.Now()
+		r.held.add(m)
+		urgent := m.Ready && !r.ready || m.Extend > 0 && now.Sub(r.extendedAt) >= interval
+		switch {
+		case r.held != Message{} && (urgent || err != nil || !now.Before(r.due)):
+			m, r.held, r.due = r.held, Message{}, now.Add(interval)
+			r.ready = r.ready || m.Ready
+			if m.Extend > 0 {
+				r.extendedAt = now
+			}
+			return m, nil
+		case err != nil:
+			return Message{}, err
+		}
+	}
+}
+
+// next waits for the next datagram, at most until the message that is held is due.
+func (r *Receiver) next(trusted func(pid, uid int) bool) (Message, error) {
+	r.mu.Lock()
+	switch {
+	case r.paused:
+	case r.held == Message{}:
+		_ = r.file.SetReadDeadline(time.Time{})
+	default:
+		_ = r.file.SetReadDeadline(r.due)
+	}
+	r.mu.Unlock()
 	conn, err := r.file.SyscallConn()
 	if err != nil {
 		return Message{}, err

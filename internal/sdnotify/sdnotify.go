@@ -62,6 +62,17 @@ type Message struct {
 // (package copies).
 const ProcessVariable = "X_START_SERVER_PROCESS"
 
+// add adds the assignments of a later message, which replace those of m.
+func (m *Message) add(later Message) {
+	m.Ready = m.Ready || later.Ready
+	if later.HasStatus {
+		m.Status, m.HasStatus = later.Status, true
+	}
+	if later.Extend > 0 {
+		m.Extend = later.Extend
+	}
+}
+
 // parse reads a datagram. It reports false if the datagram is not text.
 func parse(datagram []byte) (m Message, ok bool) {
 	datagram = bytes.TrimSuffix(datagram, []byte{0})

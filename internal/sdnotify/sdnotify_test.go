@@ -45,6 +45,49 @@ func TestSendThenNext(t *testing.T) {
 	wantNext(t, r, anyProcess, Message{HasStatus: true})
 }
 
+// TestFlood checks that a sender which sends too much is not listened to all the time, and that what
+// is urgent does not wait.
+func TestFlood(t *testing.T) {
+	r := listenT(t)
+	send := func(messages ...string) {
+		for _, m := range messages {
+			sendT(t, r.Address(), m)
+		}
+	}
+	send("STATUS=1")
+	wantNext(t, r, anyProcess, Message{Status: "1", HasStatus: true})
+	if wait := time.Until(r.due); wait > interval {
+		t.Errorf("the next message has to wait for %v", wait)
+	}
+	due := time.Now().Add(time.Second) // instead of interval, since this machine may be slow
+	r.due = due
+	send("STATUS=2", "WATCHDOG=1", "STATUS=3")
+	wantNext(t, r, anyProcess, Message{Status: "3", HasStatus: true})
+	if time.Now().Before(due) {
+		t.Error("a message did not wait")
+	}
+	r.due = time.Now().Add(time.Hour) // what is urgent does not wait for it
+	send("STATUS=4", "READY=1")
+	wantNext(t, r, anyProcess, Message{Ready: true, Status: "4", HasStatus: true})
+	r.due = time.Now().Add(time.Hour)
+	send("EXTEND_TIMEOUT_USEC=1")
+	wantNext(t, r, anyProcess, Message{Extend: time.Microsecond})
+	r.due, r.extendedAt = time.Now().Add(time.Second), time.Now().Add(time.Hour)
+	send("READY=1", "EXTEND_TIMEOUT_USEC=2", "STATUS=5", "EXTEND_TIMEOUT_USEC=3")
+	wantNext(t, r, anyProcess, Message{Ready: true, Status: "5", HasStatus: true, Extend: 3 * time.Microsecond})
+
+	// Pause and Close lose nothing.
+	send("STATUS=6")
+	r.Pause()
+	r.held.add(Message{Status: "5", HasStatus: true})
+	wantNext(t, r, anyProcess, Message{Status: "5", HasStatus: true})
+	if _, err := r.Next(anyProcess); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("Next = %v; want %v", err, os.ErrClosed)
+	}
+	r.Resume()
+	wantNext(t, r, anyProcess, Message{Status: "6", HasStatus: true})
+}
+
 func TestNextWaits(t *testing.T) {
 	r := listenT(t)
 	type result struct {
@@ -101,7 +144,8 @@ func TestNextDropsInvalidDatagrams(t *testing.T) {
 	sendT(t, r.Address(), full)
 	wantNext(t, r, anyProcess, Message{Status: full[len("STATUS="):], HasStatus: true})
 	sendT(t, r.Address(), "BARRIER=1")
-	wantNext(t, r, anyProcess, Message{})
+	sendT(t, r.Address(), "READY=1")
+	wantNext(t, r, anyProcess, Message{Ready: true})
 }
 
 func TestAdopt(t *testing.T) {
