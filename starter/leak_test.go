@@ -91,7 +91,7 @@ func TestLeaksSuperdaemon(t *testing.T) {
 		t.Errorf("%+v at the end, %+v before", after, before)
 	}
 	checkFurtherRuns(t, c)
-	c.LogFile = filepath.Join(dir, "log")
+	c.LogFile, c.EnvDir = filepath.Join(dir, "log"), dir
 	checkFurtherRuns(t, c)
 }
 
@@ -116,7 +116,7 @@ func checkFurtherRuns(t *testing.T, c Config) {
 		}
 		stop()
 	}
-	if after := measure(t); after.descriptors > before.descriptors {
+	if after := measure(t); after.descriptors > before.descriptors || after.goroutines > before.goroutines {
 		t.Errorf("%+v after further runs, %+v before", after, before)
 	}
 }

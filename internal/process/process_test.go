@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -350,5 +351,21 @@ func TestErrno(t *testing.T) {
 		if got := errno(test.err); got != test.want {
 			t.Errorf("errno(%v) = %v, want %v", test.err, got, test.want)
 		}
+	}
+}
+
+// TestReserveThreads checks that the number of threads does not follow that of the processors.
+func TestReserveThreads(t *testing.T) {
+	threads := func() int {
+		list, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Skip(err)
+		}
+		return len(list)
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(100))
+	before := threads()
+	if ReserveThreads(2); threads() > before+20 {
+		t.Errorf("%d threads, %d before", threads(), before)
 	}
 }
