@@ -368,6 +368,28 @@ func TestReloadBefore253(t *testing.T) {
 	}
 }
 
+// TestReloadFails checks that the command which deploys makes a reload fail if the new version does.
+func TestReloadFails(t *testing.T) {
+	start(t, "notify.service")
+	program := booted.path("/usr/local/bin/app")
+	if err := os.Rename(program, program+".good"); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Rename(program+".good", program)
+	if err := os.WriteFile(program, []byte("#!/bin/sh\nexit 7\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if booted.command("systemctl", "reload", "notify.service").Run() == nil {
+		t.Error("the reload has succeeded")
+	}
+	if a := get(t, app); a.generation != 1 {
+		t.Errorf("answered by generation %d", a.generation)
+	}
+	if state := property(t, "notify.service", "ActiveState"); state != "active" {
+		t.Errorf("after the reload: %s", state)
+	}
+}
+
 func TestReloadReturnsWhenReady(t *testing.T) {
 	start(t, "app.service")
 	end := underLoad(t, app)
