@@ -306,6 +306,16 @@ func TestGRPC(t *testing.T) {
 	})
 }
 
+func TestGRPCAndHTTP(t *testing.T) {
+	d := start(t, "grpchttp", []string{"8080"})
+	swapUnderLoad(t, d, kinds{
+		"gRPC, one connection a call": func() client { return &grpcClient{} },
+		"gRPC, one connection":        func() client { return &grpcClient{keep: true} },
+		"HTTP/1, kept alive":          func() client { return &http1Client{addr: address(8080), status: 200, keep: true} },
+		"HTTP/1, one each request":    func() client { return &http1Client{addr: address(8080), status: 200} },
+	})
+}
+
 type grpcClient struct {
 	keep bool
 	conn *grpc.ClientConn
