@@ -18,7 +18,7 @@ import (
 func init() { runtime.LockOSThread() }
 
 func main() {
-	run := flag.String("run", "", "measure only these, comma-separated: start, hup, term, memory, generations, cpu, idle, ports, lingering, upgrade, recovery, requests, size")
+	run := flag.String("run", "", "measure only these, comma-separated: start, hup, term, deploy, memory, generations, cpu, idle, ports, lingering, upgrade, recovery, requests, size")
 	rounds := flag.Int("rounds", 100, "measure nothing more often than this")
 	idle := flag.Duration("idle", 10*time.Second, "how long to watch an idle superdaemon")
 	svg := flag.String("svg", "", "draw a restart and a recovery, as they were measured, into swap.svg and killed.svg in this `directory` (and measure nothing else, unless -run is given)")
