@@ -17,7 +17,7 @@ import (
 func TestWorkers(t *testing.T) {
 	const duration = 5 * time.Second
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-36s %-10s %s\n", "Node, 4 ms of computing a request", "processes", "requests per second")
+	fmt.Fprintf(&b, "%-36s %-10s %s\n", "Node, 4e6 steps of computing", "processes", "requests per second")
 	for _, workers := range []int{1, 2} {
 		port := freePort(t)
 		d := newSuperdaemon(t, tested, t.TempDir())
