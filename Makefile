@@ -32,7 +32,7 @@ GOVERSIONS = go$(shell sed -n 's/^go //p' go.mod) go1.27.1
 # Coverage is counted of these: all but the commands, the measuring tools and the test tools.
 COVERED = $(shell go list ./starter ./listener/... ./internal/... | grep -Ev '/(bench|conformance|load|measure|swaploss|scripttest|soak)(/|$$)' | paste -sd,)
 
-.PHONY: build run test test-go lint fuzz cover bench loss soak conformance conformance-systemd cross install uninstall dist tarball packages clean
+.PHONY: build run test test-go lint fuzz cover bench loss loss-go soak conformance conformance-systemd cross install uninstall dist tarball packages clean
 
 build:
 	$(GOBUILD) -o $(BINARY) ./cmd/start_server
@@ -48,6 +48,9 @@ test:
 
 test-go:
 	set -e; for v in $(GOVERSIONS); do GOTOOLCHAIN=$$v go test -count=1 -timeout 2m ./listener/...; done
+
+loss-go:
+	set -e; for v in $(GOVERSIONS); do GOTOOLCHAIN=$$v $(MAKE) loss; done
 
 lint:
 	files=$$(gofmt -l cmd starter listener internal testdata); if [ -n "$$files" ]; then echo "gofmt would change: $$files"; exit 1; fi
@@ -75,7 +78,7 @@ bench: build
 
 loss:
 	go run ./internal/swaploss
-	go run -race ./internal/swaploss -answers 50
+	go run $(RACE) ./internal/swaploss -answers 50
 	cd testdata/examples && go test -count=1 -timeout 20m -swaps 20
 
 soak: build

@@ -24,6 +24,22 @@ func TestReadme(t *testing.T) {
 	}
 }
 
+// TestGoVersions checks that the documents name the versions of the Makefile and go.mod.
+func TestGoVersions(t *testing.T) {
+	version := regexp.MustCompile(`(?m)^(?:go |GOVERSIONS = .* go)(1\.\d+)`)
+	oldest, newest := matches(version, read(t, "../../go.mod"))[0], matches(version, read(t, "../../Makefile"))[0]
+	for document, text := range map[string]string{
+		"../../README.md":                     "tested under Go " + oldest + " and " + newest,
+		"../../.github/CHANGELOG.md":          "tested under Go " + oldest + " and " + newest,
+		"../../listener/graceful/graceful.go": "tested with Go " + oldest + " to " + newest,
+		"../../internal/swaploss/README.md":   "Go " + newest,
+	} {
+		if !strings.Contains(read(t, document), text) {
+			t.Errorf("%s does not have %q", document, text)
+		}
+	}
+}
+
 // TestReadmeQuotes checks that the documents show the units that the tests run under a real
 // systemd.
 func TestReadmeQuotes(t *testing.T) {
