@@ -89,6 +89,11 @@ func (c *http3Client) ask(ctx context.Context) error {
 		return err
 	}
 	response, err := c.transport.RoundTrip(request)
+	if own := (*http3.Error)(nil); errors.As(err, &own) && !own.Remote && own.ErrorCode == http3.ErrCodeNoError {
+		// At a GOAWAY quic-go's client closes the connection that it has just chosen for a request. The
+		// server takes no requests after GOAWAY.
+		response, err = c.transport.RoundTrip(request)
+	}
 	if err != nil {
 		return err
 	}
