@@ -94,7 +94,7 @@ const interval = 250 * time.Millisecond
 
 // Next waits for the next message from a trusted sender. What the sender sends within a quarter of a
 // second after the last message is one message, with the latest values, so that a flood costs little;
-// the first READY=1 and an EXTEND_TIMEOUT_USEC do not wait for that.
+// the first READY=1, an EXTEND_TIMEOUT_USEC and ProcessVariable do not wait for that.
 //
 // It calls trusted with the sender's pid and uid as the kernel reports them (pid 0 for a process of
 // another pid namespace). Other datagrams are dropped: oversized, truncated or binary ones, those
@@ -106,7 +106,7 @@ func (r *Receiver) Next(trusted func(pid, uid int) bool) (Message, error) {
 		m, err := r.next(trusted)
 		now := time.Now()
 		r.held.add(m)
-		urgent := m.Ready && !r.ready || m.Extend > 0 && now.Sub(r.extendedAt) >= interval
+		urgent := m.Ready && !r.ready || m.Process != "" || m.Extend > 0 && now.Sub(r.extendedAt) >= interval
 		switch {
 		case r.held != Message{} && (urgent || err != nil || !now.Before(r.due)):
 			m, r.held, r.due = r.held, Message{}, now.Add(interval)

@@ -71,6 +71,7 @@ func (m *Message) add(later Message) {
 	if later.Extend > 0 {
 		m.Extend = later.Extend
 	}
+	m.Process = later.Process // Next returns it at once, so that there is no earlier one
 }
 
 // parse reads a datagram. It reports false if the datagram is not text.

@@ -76,6 +76,13 @@ func TestFlood(t *testing.T) {
 	send("READY=1", "EXTEND_TIMEOUT_USEC=2", "STATUS=5", "EXTEND_TIMEOUT_USEC=3")
 	wantNext(t, r, anyProcess, Message{Ready: true, Status: "5", HasStatus: true, Extend: 3 * time.Microsecond})
 
+	r.due = time.Now().Add(time.Hour)
+	send(ProcessVariable+"=1", ProcessVariable+"=2") // each is another process
+	wantNext(t, r, anyProcess, Message{Process: "1"})
+	r.due = time.Now().Add(time.Hour)
+	wantNext(t, r, anyProcess, Message{Process: "2"})
+	r.due = time.Time{}
+
 	// Pause and Close lose nothing.
 	send("STATUS=6")
 	r.Pause()
