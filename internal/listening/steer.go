@@ -57,10 +57,15 @@ func (s *Sockets) openGroup(p portspec.Port, given *socket.Socket) (*steer.Group
 
 // adoptGroup makes a group of the sockets of workers that were left.
 func adoptGroup(taken []orphan.Taken, report func(pid int)) (*steer.Group, error) {
-	slices.SortFunc(taken, func(a, b orphan.Taken) int { return slices.Compare(a.Generations, b.Generations) })
+	oldestFirst := make([]int, len(taken)) // indexes
+	for i := range oldestFirst {
+		oldestFirst[i] = i
+	}
+	slices.SortFunc(oldestFirst, func(a, b int) int { return slices.Compare(taken[a].Generations, taken[b].Generations) })
 	var fds []int
 	generations := map[int]int{}
-	for _, t := range taken {
+	for _, i := range oldestFirst {
+		t := taken[i]
 		fds = append(fds, t.FD)
 		for _, generation := range t.Generations {
 			generations[max(generation, 1)] = t.FD

@@ -14,6 +14,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -102,14 +103,13 @@ func (e *ForbiddenError) Unwrap() error { return e.Err }
 
 // Workers returns the workers found since the last call, oldest first. The caller has to close
 // their descriptors.
-func (f *Finder) Workers() []Worker {
-	var list []Worker
-	for _, w := range f.workers {
-		list = append(list, w)
+func (f *Finder) Workers() (list []Worker) {
+	byGeneration := func(a, b int) int {
+		return cmp.Or(cmp.Compare(f.workers[a].Generation, f.workers[b].Generation), cmp.Compare(a, b))
 	}
-	slices.SortFunc(list, func(a, b Worker) int {
-		return cmp.Or(cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.PID, b.PID))
-	})
+	for _, pid := range slices.SortedFunc(maps.Keys(f.workers), byGeneration) {
+		list = append(list, f.workers[pid])
+	}
 	clear(f.workers)
 	return list
 }

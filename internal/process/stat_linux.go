@@ -3,7 +3,6 @@ package process
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -71,14 +70,23 @@ func isExiting(fields []string) bool {
 
 // runningThread returns a thread that is not exiting, or 0.
 func runningThread(pid int) int {
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	for _, file := range files {
-		if f := statFields(file); f != nil && !isExiting(f) {
-			thread, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+	for _, thread := range threads(pid) {
+		if f := statFields(fmt.Sprintf("/proc/%d/task/%d/stat", pid, thread)); f != nil && !isExiting(f) {
 			return thread
 		}
 	}
 	return 0
+}
+
+// threads returns the threads of a process.
+func threads(pid int) (list []int) {
+	entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	for _, e := range entries {
+		if thread, err := strconv.Atoi(e.Name()); err == nil {
+			list = append(list, thread)
+		}
+	}
+	return list
 }
 
 // Ending reports whether a process is exiting, or was sent KILL. It may hold its descriptors and

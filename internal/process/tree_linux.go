@@ -3,7 +3,6 @@ package process
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -13,9 +12,8 @@ import (
 // Children returns the pids of the children of a process (proc_tid_children(5)). Children that it
 // starts or reaps meanwhile may be missing.
 func Children(pid int) (children []int) {
-	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	for _, thread := range threads {
-		text, _ := os.ReadFile(thread)
+	for _, thread := range threads(pid) {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, thread))
 		for word := range strings.FieldsSeq(string(text)) {
 			if child, err := strconv.Atoi(word); err == nil {
 				children = append(children, child)

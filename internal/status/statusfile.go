@@ -3,11 +3,9 @@
 package status
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -17,12 +15,11 @@ import (
 // Worker is one line of the file.
 type Worker struct{ Generation, PID int }
 
-// Write replaces the file with a line for each worker, ordered by generation.
+// Write replaces the file with a line for each worker.
 func Write(path string, workers []Worker) error { return Replace(path, Encode(workers)) }
 
 // Encode returns the text of the file.
 func Encode(workers []Worker) []byte {
-	workers = slices.SortedFunc(slices.Values(workers), func(a, b Worker) int { return cmp.Compare(a.Generation, b.Generation) })
 	text := []byte{}
 	for _, w := range workers {
 		text = fmt.Appendf(text, "%d:%d\n", w.Generation, w.PID)
