@@ -12,6 +12,7 @@ package copies
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"syscall"
@@ -109,9 +110,8 @@ type Process struct {
 	accepting.Report // if Starting
 }
 
-// A List holds the living copies of each worker, by the pid of the parent, in the order of their
-// numbers.
-type List map[int][]Process
+// A List holds the living copies of each worker, by the pid of the parent and their numbers.
+type List map[int]map[int]Process
 
 // Update records the report of a parent, the value of sdnotify.ProcessVariable, and returns the copy
 // before and now.
@@ -120,21 +120,20 @@ func (l List) Update(parent int, report string) (before, now Process, err error)
 		return before, now, fmt.Errorf("report of worker %d: %w", parent, err)
 	}
 	now.Clock = 0
-	list := l[parent]
-	i, found := slices.BinarySearchFunc(list, now.Number, func(p Process, n int) int { return p.Number - n })
-	if found {
-		before = list[i]
-		list = slices.Delete(list, i, i+1)
-	}
+	before = l[parent][now.Number]
 	if now.PID == before.PID {
 		now.Clock = before.Clock
 	} else if p, started := process.Parent(now.PID); p == parent {
 		now.Clock = started
 	}
-	if now.State != Ended {
-		list = slices.Insert(list, i, now)
+	switch {
+	case now.State == Ended:
+		delete(l[parent], now.Number)
+	case l[parent] == nil:
+		l[parent] = map[int]Process{now.Number: now}
+	default:
+		l[parent][now.Number] = now
 	}
-	l[parent] = list
 	return before, now, nil
 }
 
@@ -148,10 +147,12 @@ func (l List) KillLeft(parent int) {
 	}
 }
 
+func (l List) numbers(parent int) []int { return slices.Sorted(maps.Keys(l[parent])) }
+
 // Missing returns the sockets on which not all copies of a worker wait for connections.
 func (l List) Missing(parent int) (keys []string) {
-	for _, p := range l[parent] {
-		for _, key := range p.Missing {
+	for _, number := range l.numbers(parent) {
+		for _, key := range l[parent][number].Missing {
 			if !slices.Contains(keys, key) {
 				keys = append(keys, key)
 			}
@@ -167,7 +168,8 @@ func (l List) Expand(workers []status.WorkerReport) []status.WorkerReport {
 		if len(l[w.PID]) == 0 {
 			expanded = append(expanded, w)
 		}
-		for _, p := range l[w.PID] {
+		for _, number := range l.numbers(w.PID) {
+			p := l[w.PID][number]
 			if w.State == Stopping {
 				p.State = Stopping // the parent may not have reported it yet
 			}

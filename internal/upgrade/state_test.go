@@ -69,7 +69,7 @@ func example() *State {
 		WorkerState: workers.WorkerState{
 			Receivers: []workers.ReceiverState{{Worker: 105, Descriptor: 17, Address: "@start_server/100/5/SECRET"}},
 			Adopted:   []workers.AdoptedState{{Worker: 104, Descriptor: 18}},
-			Copies: copies.List{105: {{
+			Copies: copies.List{105: {1: {
 				Number: 1, PID: 106, State: copies.Stopping, Since: time.Date(2026, 11, 21, 12, 0, 42, 0, time.UTC),
 				Text: "busy", Late: true, Status: 256, Error: "fork", Clock: 42, Report: accepting.Report{Missing: []string{"80"}, Unseen: "not permitted"},
 			}}},
