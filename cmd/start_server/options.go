@@ -52,18 +52,18 @@ type workerOptions struct {
 	AutoRestartInterval *int       `long:"auto-restart-interval" value-name:"SECONDS" description:"seconds between automatic restarts (default: $AUTO_RESTART_INTERVAL, else 360)"`
 	KillOldDelay        *int       `long:"kill-old-delay" value-name:"SECONDS" description:"stop old workers this many seconds after a new one has started (default: $KILL_OLD_DELAY, else 0; 5 with --enable-auto-restart, 1 with --steer-udp)"`
 	KillTimeout         *int       `long:"kill-timeout" no-abbrev:"yes" value-name:"SECONDS" description:"send SIGKILL to a worker still running this many seconds after being told to stop (default: never)"`
-	MaxOldWorkers       *int       `long:"max-old-workers" no-abbrev:"yes" value-name:"COUNT" description:"when more old workers than this are left after a restart, send SIGKILL to the oldest; 0 leaves none (default: no limit)"`
+	MaxOldWorkers       *int       `long:"max-old-workers" no-abbrev:"yes" value-name:"COUNT" description:"send SIGKILL to the oldest when more old workers than this are left (default: no limit)"`
 	MaxAttempts         *int       `long:"max-attempts" no-abbrev:"yes" value-name:"COUNT" description:"give up a restart after this many failed attempts in a row, and keep the old workers; give up a first start likewise, with exit status 1 (default: never)"`
 	StopFirst           bool       `long:"stop-first" no-abbrev:"yes" description:"stop the old workers before starting a new one; connections wait meanwhile"`
 	StopDelay           *int       `long:"stop-delay" no-abbrev:"yes" value-name:"SECONDS" description:"stop workers this many seconds after a TERM, INT or QUIT; a second one stops them at once (default: 0)"`
-	Workers             *int       `long:"workers" no-abbrev:"yes" value-name:"COUNT" description:"run the program in this many processes, numbered by SERVER_STARTER_WORKER; one that dies is replaced alone (default: 1)"`
+	Workers             *int       `long:"workers" no-abbrev:"yes" value-name:"COUNT" description:"run this many processes of the program, numbered by $SERVER_STARTER_WORKER (default: 1)"`
 	User                *string    `long:"user" no-abbrev:"yes" unquote:"false" value-name:"USER" description:"run the program as this USER or USER:GROUP, by name or number; requires root (default: unchanged)"`
 }
 
 type fileOptions struct {
 	PIDFile    string `long:"pid-file" unquote:"false" value-name:"FILE" description:"write the process id to this file and keep it locked (default: none)"`
 	StatusFile string `long:"status-file" unquote:"false" value-name:"FILE" description:"write a line GENERATION:PID to this file for each worker that has started (default: none)"`
-	StatusJSON string `long:"status-json" no-abbrev:"yes" unquote:"false" value-name:"FILE" description:"write the state of start_server, the workers and the last restart to this file as JSON; with --restart, read there why it was given up (default: none)"`
+	StatusJSON string `long:"status-json" no-abbrev:"yes" unquote:"false" value-name:"FILE" description:"write the state of start_server, the workers and the last restart to this file as JSON (default: none)"`
 	EnvDir     string `long:"envdir" unquote:"false" value-name:"DIR" description:"set an environment variable for each file in this directory, read before every start (default: $ENVDIR)"`
 	LogFile    string `long:"log-file" unquote:"false" value-name:"FILE" description:"append the output of start_server and the workers to this file, reopened on HUP; \"| COMMAND\" pipes it to a command (default: standard output and error)"`
 	LogPrefix  string `long:"log-prefix" no-abbrev:"yes" unquote:"false" value-name:"TEXT" description:"begin each line of start_server's own with the time and this text (default: no time, no text)"`
