@@ -109,7 +109,7 @@ func (s *Supervisor) finishStart() {
 }
 
 // notInTime stops a candidate that has not shown in time that it can serve. It gets as long again
-// to end, so that versions that hang do not pile up.
+// to end, or Rules.KillTimeout if that is shorter, so that versions that hang do not pile up.
 func (s *Supervisor) notInTime(c *Worker) {
 	name, timeout := s.rules.SignalOnTERM.Name, s.rules.StartTimeout
 	how := lines.HowNotReady(timeout)
@@ -121,7 +121,7 @@ func (s *Supervisor) notInTime(c *Worker) {
 	}
 	s.hint(c)
 	s.Old = append(s.Old, c)
-	if s.rules.KillTimeout == 0 {
+	if s.rules.KillTimeout == 0 || timeout < s.rules.KillTimeout {
 		c.Grace, c.KillAt = timeout, s.now+timeout
 	}
 	s.sendStop(c, s.rules.SignalOnTERM.Signal)
