@@ -20,10 +20,11 @@ import (
 // not have recovered yet.
 type fault struct {
 	name   string
-	kills  int  // how many serving workers it kills; those lose what they are answering
-	swaps  bool // a new generation must come of it
-	alone  bool // no HUPs at random besides
-	outage bool // nothing listens for a while: requests may be lost
+	kills  int    // how many serving workers it kills; those lose what they are answering
+	swaps  bool   // a new generation must come of it
+	in     string // the name of the variant that it is for, "" for all
+	alone  bool   // no HUPs at random besides
+	outage bool   // nothing listens for a while: requests may be lost
 	inject func(*harness) error
 }
 
@@ -59,6 +60,12 @@ var faults = []fault{
 	{name: "log_unread", swaps: true, inject: logUnread},
 	{name: "filesystem_hangs", swaps: true, inject: filesystemHangs},
 	{name: "program_given_up", swaps: true, alone: true, inject: programGivenUp},
+	{name: "hups", swaps: true, inject: hups},
+	{name: "hang_new", swaps: true, alone: true, inject: hangNew},
+	{name: "kill_new_while_looked_at", swaps: true, alone: true, inject: killNewWhileLookedAt},
+	{name: "kill_copy", in: "workers", kills: 1, alone: true, inject: killCopy},
+	{name: "flood", swaps: true, inject: flood},
+	{name: "flood_new", swaps: true, alone: true, inject: floodNew},
 }
 
 // someTime returns a random time below this number of milliseconds.
@@ -77,7 +84,7 @@ func (s *harness) current() (pid int, err error) {
 // second waits until there is a worker besides the given one, and returns its pid.
 func (s *harness) second(first int) (pid int, err error) {
 	err = s.until("a second worker", func() bool {
-		for _, pid = range s.named("app") {
+		for _, pid = range s.workers() {
 			if pid != first {
 				return true
 			}
@@ -146,14 +153,14 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// gated starts by HUP a worker that is not ready before the gate is opened, and calls do with its
-// pid.
-func (s *harness) gated(do func(pid int) error) error {
+// gated starts by HUP a worker that is not ready before the gate is opened, and does what the gate
+// says, and calls do with its pid.
+func (s *harness) gated(gate string, do func(pid int) error) error {
 	first, err := s.current()
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(s.path("gate"), nil, 0o644); err != nil {
+	if err := os.WriteFile(s.path("gate"), []byte(gate), 0o644); err != nil {
 		return err
 	}
 	defer os.Remove(s.path("gate"))
@@ -168,13 +175,13 @@ func (s *harness) gated(do func(pid int) error) error {
 }
 
 func killNew(s *harness) error {
-	return s.gated(func(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) })
+	return s.gated("", func(pid int) error { return syscall.Kill(pid, syscall.SIGKILL) })
 }
 
 // stopNew stops a worker that is starting for longer than it has to get ready: TERM does not reach
 // it, only KILL.
 func stopNew(s *harness) error {
-	return s.gated(func(pid int) error {
+	return s.gated("", func(pid int) error {
 		return s.untilLogged("new worker "+strconv.Itoa(pid)+" seems to have failed to start", 1, func() error {
 			return syscall.Kill(pid, syscall.SIGSTOP)
 		})
@@ -183,9 +190,89 @@ func stopNew(s *harness) error {
 
 // late is a worker that is not ready in time.
 func late(s *harness) error {
-	return s.gated(func(pid int) error {
+	return s.gated("", func(pid int) error {
 		text := "new worker " + strconv.Itoa(pid) + " seems to have failed to start"
 		return s.until(text, func() bool { return s.logged(text) == 1 })
+	})
+}
+
+// hangNew is a version that hangs and ignores TERM. Besides the worker that serves there may be one
+// that has got KILL, one that gets it next and one that is starting.
+func hangNew(s *harness) error {
+	return s.gated("hang", func(int) error {
+		const text = "it was told to stop, sending KILL"
+		most, killed := 0, s.logged(text)+1+s.rand.IntN(2)
+		err := s.until(text, func() bool { most = max(most, len(s.workers())); return s.logged(text) >= killed })
+		if most > 4 {
+			err = errors.Join(err, fmt.Errorf("%d workers at once", most))
+		}
+		return err
+	})
+}
+
+// killNewWhileLookedAt kills workers while they start and end children.
+func killNewWhileLookedAt(s *harness) error {
+	first, err := s.current()
+	if err != nil {
+		return err
+	}
+	return s.gated("children", func(pid int) error {
+		for range 1 + s.rand.IntN(4) {
+			time.Sleep(s.someTime(60))
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				return err
+			}
+			before := pid
+			if err := s.until("the next worker", func() bool { pid, err = s.second(first); return pid != before }); err != nil {
+				return err
+			}
+		}
+		return err
+	})
+}
+
+func killCopy(s *harness) error {
+	pid, err := s.current()
+	if err != nil {
+		return err
+	}
+	copies := children(pid)
+	if len(copies) == 0 {
+		return fmt.Errorf("worker %d has no copies", pid)
+	}
+	return syscall.Kill(copies[s.rand.IntN(len(copies))].pid, syscall.SIGKILL)
+}
+
+// hups has new generations come while old ones go.
+func hups(s *harness) error {
+	for range 2 + s.rand.IntN(6) {
+		generation, _ := s.ask()
+		if err := s.hup(); err != nil {
+			return err
+		}
+		if err := s.until("a newer generation answers", func() bool { now, _ := s.ask(); return now > generation }); err != nil {
+			return err
+		}
+		time.Sleep(s.someTime(100))
+	}
+	return nil
+}
+
+// flood is a worker that reports its status as fast as it can.
+func flood(s *harness) error {
+	response, err := s.client.Get("http://localhost/flood")
+	if err != nil {
+		return err
+	}
+	response.Body.Close()
+	time.Sleep(s.someTime(2000))
+	return hups(s)
+}
+
+func floodNew(s *harness) error {
+	return s.gated("flood", func(int) error {
+		time.Sleep(s.someTime(1500))
+		return nil
 	})
 }
 
@@ -470,7 +557,7 @@ func filesystemHangs(s *harness) error {
 	if err := os.WriteFile(hangs, nil, 0o644); err != nil {
 		return err
 	}
-	err := s.untilLogged("its file system does not answer", 1+s.rand.IntN(3), s.hup)
+	err := s.untilLogged(" after 2 secs, sending TERM", 1+s.rand.IntN(3), s.hup)
 	if s.rand.IntN(2) == 0 { // it works from there as well, once it answers
 		err = errors.Join(err, os.Remove(hangs))
 		time.Sleep(s.someTime(1500))

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,18 +31,18 @@ const uid = 64990
 
 // harness is the superdaemon under test and its directory.
 type harness struct {
-	hang     string // where the file system is that can hang, "" for none
-	port     string // "127.0.0.1:8080"
-	dir      string
-	cmd      *exec.Cmd
-	ended    chan error
-	rand     *rand.Rand
-	client   http.Client
-	baseline int   // descriptors when all was well for the first time
-	groups   []int // process groups of the superdaemons
+	hang    string // where the file system is that can hang, "" for none
+	port    string // "127.0.0.1:8080", of TCP and, with --steer-udp, UDP
+	dir     string
+	cmd     *exec.Cmd
+	ended   chan error
+	rand    *rand.Rand
+	client  http.Client
+	variant *variant
+	groups  []int // process groups of the superdaemons
 }
 
-// newHarness builds what is needed, starts the superdaemon and waits until it serves.
+// newHarness builds what is needed.
 func newHarness(binary, hang string) (*harness, error) {
 	dir, err := os.MkdirTemp("", "soak")
 	if err != nil {
@@ -57,14 +58,7 @@ func newHarness(binary, hang string) (*harness, error) {
 	if s.port, err = measure.FreeAddress(); err != nil {
 		return s, err
 	}
-	if err := errors.Join(s.install(binary), s.start()); err != nil {
-		return s, err
-	}
-	if err := s.until("generation 1 serves", func() bool { return s.newest() >= 1 }); err != nil {
-		return s, err
-	}
-	s.baseline = s.descriptors()
-	return s, nil
+	return s, s.install(binary)
 }
 
 func (s *harness) path(name string) string { return filepath.Join(s.dir, name) }
@@ -119,7 +113,10 @@ func replaceBy(path string, text []byte, mode os.FileMode) error {
 func (s *harness) start(options ...string) error {
 	args := append([]string{"--port=" + s.port, "--path=" + s.path("sock"),
 		"--pid-file=pid", "--status-file=run/status", "--log-file=| exec cat >> " + s.path("log/log"),
-		"--ready-timeout=2", "--kill-timeout=10"}, options...)
+		"--kill-timeout=10"}, append(s.variant.options, options...)...)
+	if s.variant.name == "steer" {
+		args = append(args, "--port="+strings.Replace(s.port, ":", ":u", 1))
+	}
 	s.cmd, s.ended = exec.Command(s.path("start_server"), append(args, "--", s.path("app"))...), make(chan error, 1)
 	s.cmd.Dir = s.dir
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
@@ -140,6 +137,10 @@ func (s *harness) start(options ...string) error {
 func (s *harness) stop() error {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return nil
+	}
+	if v := s.variant; !s.gone() {
+		v.generations += s.newest()
+		v.last = s.sample()
 	}
 	s.signal(syscall.SIGTERM)
 	var err error
@@ -204,11 +205,12 @@ func (s *harness) gone() bool {
 func (s *harness) String() string {
 	status, _ := os.ReadFile(s.path("run/status"))
 	log, _ := os.ReadFile(s.path("log/log"))
-	return fmt.Sprintf("status file %q, children %v, %d descriptors, log:\n%s",
-		status, s.children(), s.descriptors(), log[max(0, len(log)-1500):])
+	return fmt.Sprintf("status file %q, processes %v, %+v at first, %+v now, log:\n%s",
+		status, s.processes(), s.variant.first, s.sample(), log[max(0, len(log)-1500):])
 }
 
-// ask returns the generation and the pid of a worker that answers, zeros if none does.
+// ask returns the generation and the pid of a worker that answers, with --workers the pid of its
+// parent, zeros if none does.
 func (s *harness) ask() (generation, pid int) {
 	response, err := s.client.Get("http://localhost/")
 	if err != nil {
@@ -217,6 +219,9 @@ func (s *harness) ask() (generation, pid int) {
 	defer response.Body.Close()
 	body, _ := io.ReadAll(response.Body)
 	fmt.Sscan(string(body), &generation, &pid)
+	if s.variant.copies > 0 && pid != 0 {
+		pid = parent(pid)
+	}
 	return generation, pid
 }
 
@@ -231,40 +236,73 @@ func (s *harness) newest() int {
 	return generation
 }
 
-// child is a process that the superdaemon is the parent of.
+// child is a process below the superdaemon.
 type child struct {
 	pid   int
 	name  string
 	state string // proc_pid_stat(5): Z is a zombie
 }
 
-// children lists them, youngest last.
-func (s *harness) children() (list []child) {
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.cmd.Process.Pid))
+// processes lists all processes below the superdaemon.
+func (s *harness) processes() []child {
+	list := children(s.cmd.Process.Pid)
+	for _, c := range list {
+		list = append(list, children(c.pid)...)
+	}
+	return list
+}
+
+// expected is how many there are if all is well: the worker, its copies, the log command.
+func (s *harness) expected() int { return 2 + s.variant.copies }
+
+// children lists the children of a process, youngest last.
+func children(of int) (list []child) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", of))
 	for _, file := range files {
 		pids, _ := os.ReadFile(file)
 		for _, word := range strings.Fields(string(pids)) {
 			pid, _ := strconv.Atoi(word)
-			stat, err := os.ReadFile("/proc/" + word + "/stat")
-			if err != nil {
-				continue // it is gone
+			if name, rest := stat(pid); rest != "" {
+				list = append(list, child{pid, name, rest[:1]})
 			}
-			before, after, _ := strings.Cut(string(stat), ") ")
-			_, name, _ := strings.Cut(before, "(")
-			list = append(list, child{pid, name, after[:1]})
 		}
 	}
 	return list
 }
 
+// stat returns the name of a process and what follows it in proc_pid_stat(5), "" if it is gone.
+func stat(pid int) (name, rest string) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	before, rest, _ := strings.Cut(string(text), ") ")
+	_, name, _ = strings.Cut(before, "(")
+	return name, rest
+}
+
+func parent(pid int) (parent int) {
+	_, rest := stat(pid)
+	if fields := strings.Fields(rest); len(fields) > 1 {
+		parent, _ = strconv.Atoi(fields[1])
+	}
+	return parent
+}
+
 // named are the pids of the children that run the program of that name.
 func (s *harness) named(name string) (pids []int) {
-	for _, c := range s.children() {
+	for _, c := range children(s.cmd.Process.Pid) {
 		if c.name == name && c.state != "Z" {
 			pids = append(pids, c.pid)
 		}
 	}
 	return pids
+}
+
+// workers are the pids of the workers. With --workers these are processes of start_server's own,
+// whose name is exe until they have started.
+func (s *harness) workers() []int {
+	if s.variant.copies > 0 {
+		return append(s.named("start_server"), s.named("exe")...)
+	}
+	return s.named("app")
 }
 
 func (s *harness) descriptors() int {
@@ -282,18 +320,20 @@ func (s *harness) memory() int {
 // the fault.
 func (s *harness) recovered(after int) error {
 	err := s.until(fmt.Sprintf("one worker newer than generation %d serves", after), func() bool {
-		return s.newest() > after && len(s.named("app")) == 1
+		return s.newest() > after && len(s.workers()) == 1
 	})
 	if err != nil {
 		return err
 	}
 	if err := s.until("no zombie, a log command", func() bool {
-		list := s.children()
-		return len(list) == 2 && list[0].state != "Z" && list[1].state != "Z" && len(s.named("cat")) == 1
+		list := s.processes()
+		zombie := slices.ContainsFunc(list, func(c child) bool { return c.state == "Z" })
+		return len(list) == s.expected() && !zombie && len(s.named("cat")) == 1
 	}); err != nil {
 		return err
 	}
-	return s.until(fmt.Sprintf("%d descriptors", s.baseline), func() bool { return s.descriptors() == s.baseline })
+	first := s.variant.first.descriptors
+	return s.until(fmt.Sprintf("%d descriptors", first), func() bool { return s.sample().descriptors == first })
 }
 
 // logged counts the lines of the log that hold the text.

@@ -25,6 +25,7 @@ func main() {
 	seed := flag.Uint64("seed", uint64(time.Now().UnixNano()%1e6), "which faults in which order")
 	first := flag.Int("first", 0, "the step of the schedule to begin with")
 	only := flag.String("only", "", "inject only these faults, comma-separated")
+	under := flag.String("variant", "", "inject them only under the superdaemon of this name")
 	binary := flag.String("binary", "", "the start_server to test (default: built from this tree)")
 	flag.Parse()
 	if end, err := underHangingFileSystem(); err != nil {
@@ -33,7 +34,7 @@ func main() {
 	} else if end {
 		return
 	}
-	if err := soak(*binary, *duration, *seed, *first, *only); err != nil {
+	if err := soak(*binary, *under, *duration, *seed, *first, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
 		os.Exit(1)
 	}
@@ -46,12 +47,13 @@ type tally struct {
 	allowed  int // how many requests it might have lost
 }
 
-func soak(binary string, duration time.Duration, seed uint64, first int, only string) error {
-	chosen := slices.DeleteFunc(slices.Clone(faults), func(f fault) bool {
+func soak(binary, under string, duration time.Duration, seed uint64, first int, only string) error {
+	faults := slices.DeleteFunc(slices.Clone(faults), func(f fault) bool {
 		return only != "" && !slices.Contains(strings.Split(only, ","), f.name)
 	})
-	if len(chosen) == 0 {
-		return fmt.Errorf("-only %q: no such fault", only)
+	variants := slices.DeleteFunc(slices.Clone(variants), func(v *variant) bool { return under != "" && under != v.name })
+	if len(faults) == 0 || len(variants) == 0 {
+		return fmt.Errorf("-only %q -variant %q: no such fault or variant", only, under)
 	}
 	s, err := newHarness(binary, os.Getenv(hangVariable))
 	if s != nil {
@@ -60,30 +62,35 @@ func soak(binary string, duration time.Duration, seed uint64, first int, only st
 	if err != nil {
 		return errors.Join(err, s.stop())
 	}
-	memory, begin := s.memory(), time.Now()
+	begin := time.Now()
 	tallies := make(map[string]*tally)
 	var failures []error
 	for step := first; time.Since(begin) < duration; step++ {
-		f := schedule(chosen, seed, step)
+		f, v := schedule(faults, seed, step), variants[step/len(faults)%len(variants)]
+		if f.in != "" && f.in != v.name {
+			continue
+		}
+		if err = s.become(v); err != nil {
+			failures = append(failures, fmt.Errorf("before step %d of seed %d: %w", step, seed, err))
+			break
+		}
 		s.rand = rand.New(rand.NewPCG(seed, uint64(step)))
-		fmt.Printf("%8.1fs step %d of seed %d: %s\n", time.Since(begin).Seconds(), step, seed, f.name)
+		fmt.Printf("%8.1fs step %d of seed %d: %s: %s\n", time.Since(begin).Seconds(), step, seed, v.name, f.name)
 		t := tallies[f.name]
 		if t == nil {
 			t = new(tally)
 			tallies[f.name] = t
 		}
 		if err = s.step(f, t); err != nil {
-			failures = append(failures, fmt.Errorf("step %d of seed %d: %s: %w", step, seed, f.name, err))
+			failures = append(failures, fmt.Errorf("step %d of seed %d: %s: %s: %w", step, seed, v.name, f.name, err))
 			if s.gone() || s.newest() == 0 {
 				break // all that follows would fail too
 			}
 		}
 	}
-	generations, memoryNow, descriptors := s.newest(), s.memory(), s.descriptors()
 	failures = append(failures, s.stop())
 	report(tallies, time.Since(begin))
-	fmt.Printf("generations %d, descriptors %d at start, %d at end, anonymous memory %.2f MB at start, %.2f MB at end\n",
-		generations, s.baseline, descriptors, float64(memory)/1e6, float64(memoryNow)/1e6)
+	reportVariants()
 	return errors.Join(failures...)
 }
 
@@ -119,7 +126,7 @@ func (s *harness) step(f fault, t *tally) error {
 	result := stop()
 	t.Add(result)
 	t.injected++
-	allowed := f.kills * clients
+	allowed := f.kills * s.variant.cut
 	if f.outage {
 		allowed = result.Sent
 	}
