@@ -52,6 +52,7 @@ var needs = []need{
 	{"libnet-server-ss-prefork-perl", "/usr/share/perl5/Net/Server/SS/PreFork.pm"},
 	{"h2o", "/usr/bin/h2o"},
 	{"gunicorn", "/usr/bin/gunicorn"},
+	{"ansible-core", "/usr/bin/ansible-playbook"},
 	{"python3", "/usr/bin/python3"},
 	{"procps", "/usr/bin/ps"},
 	{"util-linux", "/usr/bin/flock"},
