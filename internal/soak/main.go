@@ -123,6 +123,7 @@ func (s *harness) step(f fault, t *tally) error {
 		generation-- // the same will do
 	}
 	err = errors.Join(err, s.recovered(generation))
+	s.variant.most = max(s.variant.most, s.memory())
 	result := stop()
 	t.Add(result)
 	t.injected++

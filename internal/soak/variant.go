@@ -17,7 +17,8 @@ type variant struct {
 
 	rounds      int
 	generations int
-	first, last sample
+	most        int    // memory after a fault
+	first, last sample // of the first superdaemon at the start, of the last one at the end
 }
 
 // sample is what must be level.
@@ -67,13 +68,13 @@ func (s *harness) sample() sample {
 }
 
 func reportVariants() {
-	fmt.Println("| superdaemon with | started | generations | descriptors | steered sockets | processes | anonymous memory, MB |")
+	fmt.Println("| superdaemon with | started | generations | descriptors | steered sockets | processes | anonymous memory, MB: first, most, last |")
 	fmt.Println("|---|---:|---:|---:|---:|---:|---:|")
 	for _, v := range variants {
 		if v.rounds > 0 {
-			fmt.Printf("| `%s` | %d | %d | %d, %d | %d, %d | %d, %d | %.2f, %.2f |\n", strings.Join(v.options, " "), v.rounds, v.generations,
+			fmt.Printf("| `%s` | %d | %d | %d, %d | %d, %d | %d, %d | %.2f, %.2f, %.2f |\n", strings.Join(v.options, " "), v.rounds, v.generations,
 				v.first.descriptors, v.last.descriptors, v.first.places, v.last.places, v.first.processes, v.last.processes,
-				float64(v.first.memory)/1e6, float64(v.last.memory)/1e6)
+				float64(v.first.memory)/1e6, float64(v.most)/1e6, float64(v.last.memory)/1e6)
 		}
 	}
 }
