@@ -66,9 +66,10 @@
 // net/http ends an HTTP/2 connection with a single GOAWAY and drops the requests that cross it; a
 // client that may not send a request twice, like a proxy with a POST, reports an error then. This
 // package sends the GOAWAY that RFC 9113, 6.8, asks for before that one, and takes what is on its
-// way. It is tested with Go 1.25 to 1.27. With another net/http, or since Go 1.27 with further
-// protocols in TLSNextProto of a server for HTTPS, the single GOAWAY may remain, sent on the first
-// answer of each connection after the drain began. The group logs a line then, at the first request.
+// way. It is tested with Go 1.25 to 1.27. With another net/http the single GOAWAY may remain, sent on
+// the first answer of each connection after the drain began; so it does since Go 1.27 for HTTPS if the
+// program fills in TLSNextProto, as ConfigureServer of golang.org/x/net/http2 does: set the server's
+// HTTP2 field instead. The group logs a line then, at the first request.
 //
 // HTTP/3 needs a server of its own, such as quic-go's, which [Group.Add] takes, and start_server
 // --steer-udp: each packet of a shared UDP socket would go to any one of the processes. A recipe is in

@@ -357,12 +357,12 @@ func (g *Group) drain(signals *signals) error {
 		ctx, cancel = context.WithTimeout(ctx, g.DrainTimeout)
 	}
 	defer cancel()
+	g.logPending("draining") // before clients act on what they are sent
 	done := make(chan error, 1)
 	go func() { done <- g.drainMembers(ctx) }()
 
 	lines := time.NewTicker(logInterval)
 	defer lines.Stop()
-	g.logPending("draining")
 	for {
 		select {
 		case err := <-done:

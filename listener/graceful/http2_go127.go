@@ -19,15 +19,13 @@ const (
 )
 
 // takeOverHTTP2 makes the acceptors return connections that follow the frames of HTTP/2, over TLS
-// by a listener of its own. A server with further protocols in TLSNextProto, which take nothing but
-// a tls.Conn, is left as it is.
+// by a listener of its own. A server of which the program has filled in TLSNextProto, whose functions
+// take nothing but a tls.Conn, is left as it is.
 func (s *httpServer) takeOverHTTP2() {
-	s.prime()
-	for proto := range s.srv.TLSNextProto {
-		if s.secure && proto != protoHTTP2 {
-			return
-		}
+	if s.secure && len(s.srv.TLSNextProto) > 0 {
+		return
 	}
+	s.prime()
 	s.http2 = true
 	wrap := s.follow
 	if s.secure {

@@ -282,6 +282,23 @@ func TestOtherProtocolIsWaitedFor(t *testing.T) {
 	s.wantEnd()
 }
 
+// HTTP/2 that the program has put into TLSNextProto, as golang.org/x/net/http2 did, takes a tls.Conn.
+func TestHTTP2OfTheProgram(t *testing.T) {
+	srv, _ := secure(t, newGate())
+	srv.TLSConfig.NextProtos = []string{"h2"}
+	srv.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){
+		"h2": func(_ *http.Server, conn *tls.Conn, _ http.Handler) { io.WriteString(conn, "mine") },
+	}
+	s := start(t, srv, time.Hour)
+	conn := tls.Client(s.connect().conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+	io.WriteString(conn, preface)
+	if answer, err := io.ReadAll(conn); string(answer) != "mine" {
+		t.Errorf("%q, %v", answer, err)
+	}
+	s.term()
+	s.wantEnd()
+}
+
 // HTTP/2 without TLS, over the same listener as HTTP/1.
 func TestHTTP2Unencrypted(t *testing.T) {
 	srv := &http.Server{Handler: newGate(), Protocols: new(http.Protocols)}
