@@ -64,6 +64,7 @@ var faults = []fault{
 	{name: "hang_new", swaps: true, alone: true, inject: hangNew},
 	{name: "kill_new_while_looked_at", swaps: true, alone: true, inject: killNewWhileLookedAt},
 	{name: "kill_copy", in: "workers", kills: 1, alone: true, inject: killCopy},
+	{name: "random_kills", in: "workers", kills: 7, alone: true, inject: randomKills},
 	{name: "flood", swaps: true, inject: flood},
 	{name: "flood_new", swaps: true, alone: true, inject: floodNew},
 }
@@ -119,7 +120,19 @@ func killCurrent(s *harness) error {
 	if err != nil {
 		return err
 	}
-	return syscall.Kill(pid, syscall.SIGKILL)
+	return kill(pid)
+}
+
+// kill kills a process and waits until it is dead.
+func kill(pid int) error {
+	if err := ignoreGone(syscall.Kill(pid, syscall.SIGKILL)); err != nil {
+		return err
+	}
+	for ; ; time.Sleep(time.Millisecond) {
+		if _, rest := stat(pid); rest == "" || rest[0] == 'Z' {
+			return nil
+		}
+	}
 }
 
 func killCurrentAndHUP(s *harness) error {
@@ -238,9 +251,34 @@ func killCopy(s *harness) error {
 	}
 	copies := children(pid)
 	if len(copies) == 0 {
-		return fmt.Errorf("worker %d has no copies", pid)
+		return nil // it was killed a moment ago
 	}
-	return syscall.Kill(copies[s.rand.IntN(len(copies))].pid, syscall.SIGKILL)
+	return kill(copies[s.rand.IntN(len(copies))].pid)
+}
+
+// randomKills kills the worker, a copy, or the superdaemon and then a copy, without waiting until it
+// has recovered from the last one. While there is no superdaemon, a copy is left to hold the sockets.
+func randomKills(s *harness) error {
+	for range 3 + s.rand.IntN(5) {
+		time.Sleep(s.someTime(300))
+		var err error
+		switch s.rand.IntN(3) {
+		case 0:
+			err = killCurrent(s)
+		case 1:
+			err = killCopy(s)
+		default:
+			if err = s.recovered(0); err == nil {
+				s.signal(syscall.SIGKILL)
+				<-s.ended
+				err = errors.Join(killCopy(s), s.start(), s.recovered(0))
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hups has new generations come while old ones go.

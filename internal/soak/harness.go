@@ -325,10 +325,10 @@ func (s *harness) recovered(after int) error {
 	if err != nil {
 		return err
 	}
-	if err := s.until("no zombie, a log command", func() bool {
+	if err := s.until("no zombie, all copies have started, a log command", func() bool {
 		list := s.processes()
-		zombie := slices.ContainsFunc(list, func(c child) bool { return c.state == "Z" })
-		return len(list) == s.expected() && !zombie && len(s.named("cat")) == 1
+		unfinished := slices.ContainsFunc(list, func(c child) bool { return c.state == "Z" || c.name == "exe" })
+		return len(list) == s.expected() && !unfinished && len(s.named("cat")) == 1
 	}); err != nil {
 		return err
 	}
