@@ -20,16 +20,16 @@ const loading = 3 * time.Second
 // are started after a sleep.
 var loadingServers = []server{
 	{name: "Starlet", program: words("plackup -s Starlet --max-workers=3 SERVERS/app.psgi"), lossless: true},
-	{name: "Starman", options: words("--signal-on-hup=QUIT --signal-on-term=QUIT"),
+	{name: "Starman", options: byQUIT,
 		program: words("starman --workers=3 SERVERS/app.psgi")},
-	{name: "Starman, preloaded", options: words("--signal-on-hup=QUIT --signal-on-term=QUIT"),
+	{name: "Starman, preloaded", options: byQUIT,
 		program: words("starman --workers=3 --preload-app SERVERS/app.psgi")},
 	{name: "Twiggy", program: words("twiggy SERVERS/app.psgi")},
-	{name: "gunicorn", beyond: words("--socket-activation"), program: words("gunicorn --workers=2 --chdir=SERVERS app:app")},
+	{name: "gunicorn", beyond: activated, program: words("gunicorn --workers=2 --chdir=SERVERS app:app")},
 	{name: "uvicorn", fd: 3, program: words("uvicorn --fd=3 --app-dir=SERVERS app:asgi")},
-	{name: "Puma", beyond: words("--socket-activation"), program: words("puma -b tcp://127.0.0.1:PORT1 SERVERS/config.ru")},
+	{name: "Puma", beyond: activated, program: words("puma -b tcp://127.0.0.1:PORT1 SERVERS/config.ru")},
 	{name: "Node", program: words("node SERVERS/app.js"), lossless: true},
-	{name: "h2o", program: []string{"sh", "-c", "sleep 3; exec h2o -c DIR/h2o.conf"}, ports: 2, lossless: true},
+	{name: "h2o", program: []string{"sh", "-c", "sleep 3; exec h2o -c DIR/h2o.conf"}, config: words("h2o.conf index.html"), ports: 2, lossless: true},
 	{name: "Go, net/http", program: []string{"sh", "-c", "sleep 3; exec worker"}},
 }
 

@@ -60,6 +60,12 @@ var needs = []need{
 	{"nodejs", "/usr/bin/node"},
 	{"ruby", "/usr/bin/ruby"},
 	{"puma", "/usr/bin/puma"},
+	{"unicorn", "/usr/bin/unicorn"},
+	{"python3-hypercorn", "/usr/bin/hypercorn"},
+	{"daphne", "/usr/bin/daphne"},
+	{"nginx", "/usr/sbin/nginx"},
+	{"haproxy", "/usr/sbin/haproxy"},
+	{"php-fpm", "/usr/sbin/php-fpm*[0-9]"}, // its name has the version of PHP
 	{"systemd", "/usr/bin/systemd-notify"},
 	{"zsh", "/usr/bin/zsh"},
 	{"fish", "/usr/bin/fish"},
@@ -89,7 +95,7 @@ func TestMain(m *testing.M) {
 func checkNeeds() error {
 	var missing []string
 	for _, n := range needs {
-		if _, err := os.Stat(n.file); err != nil {
+		if found, _ := filepath.Glob(n.file); found == nil {
 			missing = append(missing, n.pkg)
 		}
 	}
