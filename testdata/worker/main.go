@@ -158,9 +158,12 @@ func waitFile(file string, giveUp <-chan struct{}) bool {
 }
 
 func exists(file string) bool {
+	if file == "" { // a look at the working directory may hang
+		return false
+	}
 	_, err := os.Stat(file)
 	_, ownErr := os.Stat(file + "." + number)
-	return file != "" && (err == nil || ownErr == nil)
+	return err == nil || ownErr == nil
 }
 
 func report(kind, text string) {
