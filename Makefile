@@ -4,6 +4,7 @@ PORT ?= 8080
 PREFIX ?= /usr/local
 FUZZTIME ?= 30s
 SOAK ?= 10m
+SWAPS ?= 20
 BINARY = bin/start_server
 TREE = $(DESTDIR)$(PREFIX)
 BASHDIR = share/bash-completion/completions
@@ -77,9 +78,9 @@ bench: build
 	go run ./internal/bench -start-server $(BINARY) $(PEERS)
 
 loss:
-	go run ./internal/swaploss
-	go run $(RACE) ./internal/swaploss -answers 50
-	cd testdata/examples && go test -count=1 -timeout 20m -swaps 20
+	go run ./internal/swaploss -swaps $(SWAPS)
+	go run $(RACE) ./internal/swaploss -answers 50 -swaps $(SWAPS)
+	cd testdata/examples && go test -count=1 -timeout 20m -swaps $(SWAPS)
 
 soak: build
 	go run ./internal/soak -duration $(SOAK) -binary bin/start_server
