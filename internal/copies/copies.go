@@ -60,7 +60,11 @@ func Start(c Config, spec process.Spec) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	text, err := json.Marshal(shared{c, os.Getpid(), unix.Getpgrp(), spec.Dir, spec.LogPrefix, spec.SetListenPID})
+	group, err := unix.Getpgid(0)
+	if err != nil {
+		return 0, err
+	}
+	text, err := json.Marshal(shared{c, os.Getpid(), group, spec.Dir, spec.LogPrefix, spec.SetListenPID})
 	if err != nil {
 		return 0, err
 	}
