@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	reportDir = flag.String("report", "", "write `DIR`/GENERATION.env, .fds, .signals (GENERATION-NUMBER.env with --workers) and DIR/addr.1, addr.2 and so on")
+	reportDir = flag.String("report", "", "write `DIR`/GENERATION.env, .fds, .signals, .drained (GENERATION-NUMBER.env with --workers) and DIR/addr.1, addr.2 and so on")
 	failIf    = flag.String("fail-if", "", "exit at once, with --status or 1, if `FILE` exists")
 	hold      = flag.String("hold", "", "do not serve before `FILE` exists")
 	linger    = flag.String("linger", "", "keep running after a signal to stop until `FILE` exists")
@@ -54,6 +54,7 @@ func main() {
 		}
 		<-stopped
 		stop()
+		report("drained", "accepts no connections any more\n")
 	}
 	waitFile(*linger, nil)
 	os.Exit(*status)
