@@ -57,19 +57,23 @@ func TestStopFirstStraggler(t *testing.T) {
 		0 starting new worker 1
 		2 new worker 1 is not ready after 2 secs, sending TERM
 		2 (1 gets terminated)
-		6 worker 1 is still there 4 secs after it was told to stop, sending KILL
-		6 (1 gets killed)
-		6 new worker 1 seems to have failed to start, exit status:9
-		6 starting new worker 2
-		8 new worker 2 is not ready after 2 secs, sending TERM
-		8 ` + lines.HintReady + `
-		8 (2 gets terminated)
-		10 received TERM, sending TERM to all workers:2
-		10 (2 gets terminated)
-		12 worker 2 is still there 4 secs after it was told to stop, sending KILL
-		12 (2 gets killed)
-		12 worker 2 died, status:9
-		12 exiting`)
+		4 worker 1 is still there 2 secs after it was told to stop, sending KILL
+		4 (1 gets killed)
+		4 new worker 1 seems to have failed to start, exit status:9
+		4 starting new worker 2
+		6 new worker 2 is not ready after 2 secs, sending TERM
+		6 ` + lines.HintReady + `
+		6 (2 gets terminated)
+		8 worker 2 is still there 2 secs after it was told to stop, sending KILL
+		8 (2 gets killed)
+		8 new worker 2 seems to have failed to start, exit status:9
+		8 starting new worker 3
+		10 received TERM, sending TERM to all workers:3
+		10 (3 gets terminated)
+		14 worker 3 is still there 4 secs after it was told to stop, sending KILL
+		14 (3 gets killed)
+		14 worker 3 died, status:9
+		14 exiting`)
 	})
 }
 
