@@ -5,6 +5,7 @@ PREFIX ?= /usr/local
 FUZZTIME ?= 30s
 SOAK ?= 10m
 SWAPS ?= 20
+HUPS ?= 10
 BINARY = bin/start_server
 TREE = $(DESTDIR)$(PREFIX)
 BASHDIR = share/bash-completion/completions
@@ -88,7 +89,7 @@ soak: build
 conformance: build
 	@rm -f bin/tables
 	go test -tags conformance -count=1 -timeout 10m ./internal/getopt ./internal/pidfile
-	go test -tags conformance -count=1 -timeout 10m ./internal/conformance/ -tables $(CURDIR)/bin/tables
+	go test -tags conformance -count=1 -timeout 10m ./internal/conformance/ -tables $(CURDIR)/bin/tables -hups $(HUPS)
 	go test -tags conformance -count=1 -run Completion ./cmd/start_server
 	go test -tags conformance -count=1 -run Perl ./internal/swaploss
 	@cat bin/tables

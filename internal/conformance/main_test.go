@@ -21,6 +21,7 @@ var (
 	originalFlag = flag.String("original", "/usr/bin/start_server", "the Perl original")
 	onlyFlag     = flag.String("only", "*", "run only the scripts and traces that match this pattern")
 	tablesFlag   = flag.String("tables", "", "append the tables to this file: go test does not print the log of a test that passes")
+	hupsFlag     = flag.Int("hups", 10, "how many HUPs each server gets under load")
 	testedFlag   = flag.String("tested", "", "the start_server to test (default: built from this tree)")
 )
 

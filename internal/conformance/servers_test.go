@@ -65,7 +65,6 @@ var servers = []server{
 func words(line string) []string { return strings.Fields(line) }
 
 const (
-	swaps   = 10
 	clients = 3 // for each port
 )
 
@@ -141,7 +140,7 @@ func (s server) swap(t *testing.T, binDir string, options ...string) load.Result
 		target := load.Target{Network: "tcp", Address: "127.0.0.1:" + port, Pause: 5 * time.Millisecond}
 		go func() { results <- load.Run(ctx, target, clients, false) }()
 	}
-	for n := range swaps {
+	for n := range *hupsFlag {
 		d.signal("HUP")
 		d.waitStatus(fmt.Sprintf(`^%d:\d+\n$`, n+2))
 	}
