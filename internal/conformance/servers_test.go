@@ -94,7 +94,7 @@ var lost sync.Map
 
 func lossTable() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-26s %-24s %s\n", "lost of sent, 10 HUPs", "original", "start_server")
+	fmt.Fprintf(&b, "%-26s %-24s %s\n", fmt.Sprintf("lost of sent, %d HUPs", *hupsFlag), "original", "start_server")
 	for _, s := range servers {
 		if row, ok := lost.Load(s.name); ok {
 			b.WriteString(row.(string))
