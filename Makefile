@@ -89,7 +89,7 @@ soak: build
 conformance: build
 	@rm -f bin/tables
 	go test -tags conformance -count=1 -timeout 10m ./internal/getopt ./internal/pidfile
-	go test -tags conformance -count=1 -timeout 10m ./internal/conformance/ -tables $(CURDIR)/bin/tables -hups $(HUPS)
+	go test -tags conformance -count=1 -timeout 20m ./internal/conformance/ -tables $(CURDIR)/bin/tables -hups $(HUPS)
 	go test -tags conformance -count=1 -run Completion ./cmd/start_server
 	go test -tags conformance -count=1 -run Perl ./internal/swaploss
 	@cat bin/tables
