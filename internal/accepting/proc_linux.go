@@ -30,12 +30,13 @@ func Watch(stop <-chan struct{}, pid int, sockets []Socket, report func(Report))
 	v := newView(pid, sockets)
 	began, missing := time.Now(), len(sockets)+1
 	var unseenSince time.Time
-	for {
+	for wasGone := false; ; {
 		at := time.Now()
 		gone, unseen := v.look()
 		switch {
-		case gone:
+		case gone && wasGone: // once may be the moment of an execve(2) by another thread than the first
 			return
+		case gone:
 		case len(v.missing) == 0:
 			report(Report{})
 			return
@@ -47,6 +48,7 @@ func Watch(stop <-chan struct{}, pid int, sockets []Socket, report func(Report))
 			report(Report{Unseen: unseen.Error()})
 			return
 		}
+		wasGone = gone
 		if len(v.missing) < missing {
 			missing = len(v.missing)
 			report(Report{Missing: v.missingKeys()})
