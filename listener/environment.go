@@ -10,7 +10,7 @@ import "github.com/start-server/start-server/listener/internal/environ"
 // it is ready.
 //
 // A program that starts others calls it first in main. A child that inherits all that can report
-// READY=1 in the place of the server, and serve on its sockets even when start_server has ended.
+// READY=1 in the place of the server, and keep serving its sockets even when start_server has ended.
 //
 // The error is about a variable that cannot be understood; it was removed all the same.
 func UnsetEnv() error {

@@ -31,7 +31,7 @@ func Generation() (int, bool) {
 // ConnectionIDPrefix returns the three bytes that begin every QUIC connection ID which a server under
 // start_server --steer-udp issues, so that the kernel finds the generation of a packet: g, g XOR 0xff
 // and g XOR 0x5a, where g is the generation modulo 256. The bytes after them are random: RFC 9000
-// requires that nobody can predict an ID, and allows 20 bytes; 8 or more random ones are enough.
+// requires that an ID cannot be predicted, and allows 20 bytes; 8 or more random ones are enough.
 //
 // The second and third byte repeat the first because other packets reach the newest generation only
 // if they do not begin like an ID of an older one. The ID in the first packet of a connection, which

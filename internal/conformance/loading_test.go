@@ -3,7 +3,6 @@
 package conformance
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -83,22 +82,5 @@ func (s server) testLoading(t *testing.T) (row string) {
 // swapLoading is swap with time for each generation to load.
 func (s server) swapLoading(t *testing.T, binDir string, options ...string) load.Result {
 	d, ports := s.start(t, binDir, options...)
-	ctx, stop := context.WithCancel(t.Context())
-	results := make(chan load.Result)
-	for _, port := range ports {
-		target := load.Target{Network: "tcp", Address: "127.0.0.1:" + port, Pause: 5 * time.Millisecond}
-		go func() { results <- load.Run(ctx, target, clients, false) }()
-	}
-	for n := range *hupsFlag {
-		loaded := time.After(loading + 500*time.Millisecond)
-		d.signal("HUP")
-		d.waitStatus(fmt.Sprintf(`^%d:\d+\n$`, n+2))
-		<-loaded // under the original, the next HUP must not stop it before
-	}
-	stop()
-	var total load.Result
-	for range ports {
-		total.Add(<-results)
-	}
-	return total // the cleanup kills it: Starman hangs in QUIT at times when it has just started
+	return d.swap(ports, loading+500*time.Millisecond) // under the original, the next HUP must not stop it before; the cleanup kills it: Starman hangs in QUIT at times when it has just started
 }

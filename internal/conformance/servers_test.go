@@ -134,23 +134,30 @@ func (s server) test(t *testing.T) {
 // its clients.
 func (s server) swap(t *testing.T, binDir string, options ...string) load.Result {
 	d, ports := s.start(t, binDir, options...)
-	ctx, stop := context.WithCancel(t.Context())
+	total := d.swap(ports, 0)
+	if s.options == nil { // else the cleanup kills it: nginx and Starman hang in QUIT at times when they have just started
+		d.stop()
+	}
+	return total
+}
+
+// swap sends the HUPs, with at least this time between them, and returns the result of the clients.
+func (d *superdaemon) swap(ports []string, between time.Duration) (total load.Result) {
+	ctx, stop := context.WithCancel(d.t.Context())
 	results := make(chan load.Result)
 	for _, port := range ports {
 		target := load.Target{Network: "tcp", Address: "127.0.0.1:" + port, Pause: 5 * time.Millisecond}
 		go func() { results <- load.Run(ctx, target, clients, false) }()
 	}
 	for n := range *hupsFlag {
+		over := time.After(between)
 		d.signal("HUP")
 		d.waitStatus(fmt.Sprintf(`^%d:\d+\n$`, n+2))
+		<-over
 	}
 	stop()
-	var total load.Result
 	for range ports {
 		total.Add(<-results)
-	}
-	if s.options == nil { // else the cleanup kills it: nginx and Starman hang in QUIT at times when they have just started
-		d.stop()
 	}
 	return total
 }

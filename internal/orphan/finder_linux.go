@@ -248,7 +248,7 @@ func (all snapshot) copy(inode uint64, a Address) (Taken, error) {
 
 // claim locks the socket for this process, as long as it has the copy. It reports false if another
 // superdaemon, which starts at the same time, has locked it: that one is going to be found among the
-// processes that hold the socket. Nobody else can lock it: that takes a descriptor of the socket.
+// processes that hold the socket. No other process can lock it: that takes a descriptor of the socket.
 func claim(fd int) bool {
 	err := unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
 	return err != unix.EAGAIN && err != unix.EACCES

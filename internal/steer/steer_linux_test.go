@@ -393,7 +393,7 @@ func TestSwap(t *testing.T) {
 	t.Parallel()
 	l := newLives(t)
 	one := l.start(1)
-	l.expect(initial, one) // nobody else can serve
+	l.expect(initial, one) // no other can serve
 	l.started(1)
 	two := l.start(2)
 	l.expect(initial, one)
@@ -495,7 +495,7 @@ func TestStopFirst(t *testing.T) {
 	}
 }
 
-// TestAdopt: the socket of a worker that shares it with nobody becomes a group of itself, and so
+// TestAdopt: the socket of a worker that does not share it becomes a group of itself, and so
 // does a group.
 func TestAdopt(t *testing.T) {
 	t.Parallel()

@@ -56,7 +56,7 @@ func TestSimulationCatches(t *testing.T) {
 		"restarts during the delay of a stop":      func(s *Supervisor) decider { return oblivious{s} },
 		"never gives up":                           func(s *Supervisor) decider { return stubborn{s} },
 		"ends when no worker serves":               func(s *Supervisor) decider { return resigned{s} },
-		"waits for ever for what it cannot see":    func(s *Supervisor) decider { return blind{s} },
+		"waits forever for what it cannot see":     func(s *Supervisor) decider { return blind{s} },
 		"kills a worker that has started":          func(s *Supervisor) decider { return strict{s} },
 		"keeps too many old workers":               func(s *Supervisor) decider { return generous{s} },
 	} {

@@ -69,7 +69,7 @@ func (s *Supervisor) OnMissing(pid int, keys []string) {
 	}
 }
 
-// OnUnseen handles that nobody may look whether a worker waits for connections: then the interval
+// OnUnseen handles that it cannot be seen whether a worker waits for connections: then the interval
 // decides.
 func (s *Supervisor) OnUnseen(pid int, why string) {
 	if !s.isStarting(pid) || s.Candidate.Unseen != "" {

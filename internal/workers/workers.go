@@ -36,7 +36,7 @@ type Program struct {
 	User  func() (*account.User, error)          // that it runs as; nil for that of this process
 	Files func(vars map[string]string) []uintptr // its descriptors; adds the variables that name them
 
-	// Listening returns the sockets on which it has to wait for connections; nil if nobody looks.
+	// Listening returns the sockets on which it has to wait for connections; nil if that is not looked at.
 	Listening func() []accepting.Socket
 }
 
@@ -152,7 +152,7 @@ func (w *Workers) receive(pid int, receiver *sdnotify.Receiver) {
 	})
 }
 
-// Watch reports whether a worker waits for connections, if anybody is to look, until it does or
+// Watch reports whether a worker waits for connections, if Program.Listening is set, until it does or
 // Unwatch is called.
 func (w *Workers) Watch(pid int) {
 	if w.program.Listening == nil || w.program.Copies.Count > 1 { // the parent watches each of several

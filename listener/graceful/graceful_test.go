@@ -74,7 +74,7 @@ func send[T any](t *testing.T, to chan<- T, value T) {
 	select {
 	case to <- value:
 	case <-time.After(testLimit):
-		t.Fatal("nobody receives")
+		t.Fatal("nothing receives")
 	}
 }
 
