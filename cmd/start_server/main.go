@@ -9,15 +9,14 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"time"
 
+	_ "github.com/start-server/start-server/internal/oneprocessor"
 	"github.com/start-server/start-server/starter"
 )
 
 func main() {
-	runtime.GOMAXPROCS(1) // it works in one goroutine; each processor more would be a thread more
 	time.AfterFunc(time.Second, reduceFootprint)
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
