@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -81,13 +82,15 @@ func selected(run string, idle time.Duration) []figure {
 }
 
 // measureAll takes the candidates in turn, round after round, so that whatever else the machine
-// does meets them all, and prints the table. What could not be measured is listed below it.
+// does meets them all, and prints the table. Each round has an order of its own: it matters what ran
+// just before. What could not be measured is listed below the table.
 func measureAll(figures []figure, rounds int, candidates []candidate, w workers, notes []string) error {
 	var rows []row
 	for _, f := range figures {
 		r := row{title: f.title, unit: f.unit, samples: make(map[string][]float64), failed: make(map[string]bool)}
 		for range min(f.rounds, rounds) {
-			for _, c := range candidates {
+			for _, i := range rand.Perm(len(candidates)) {
+				c := candidates[i]
 				if r.failed[c.name] || !slices.Contains(f.kinds, c.kind) {
 					continue
 				}
