@@ -198,11 +198,11 @@ func FuzzParse(f *testing.F) {
 	f.Add(tcpTable+unixTable, []byte("tfd: 5 events: 19 data: 5  pos:0 ino:2f0e sdev:8\n"))
 	f.Fuzz(func(t *testing.T, line string, memory []byte) {
 		c, _ := parseCall(line)
-		for arch := range abis {
-			a, _ := c.abi(arch)
+		for _, known := range abis {
+			a, _ := c.abi(known.arch)
 			fds := a.waitsFor(c, func(_ uint64, size int) []byte { return memory[:min(size, len(memory))] })
 			if len(fds) > 8*len(memory)+1 {
-				t.Errorf("%s: %d descriptors in %d bytes", arch, len(fds), len(memory))
+				t.Errorf("%s: %d descriptors in %d bytes", known.arch, len(fds), len(memory))
 			}
 		}
 		if n := len(parseEpoll(string(memory))); n > strings.Count(string(memory), "ino:") {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/start-server/start-server/internal/process"
+	"github.com/start-server/start-server/internal/procfs"
 )
 
 // patience is for how long it must have been impossible to see a process of a worker until that is
@@ -133,7 +134,7 @@ func (v *view) refused(pid int, err error) {
 // tree looks at a process and those below it.
 func (v *view) tree(pid int) {
 	dir := "/proc/" + strconv.Itoa(pid)
-	threads, err := names(dir + "/task")
+	threads, err := procfs.Names(dir + "/task")
 	if err != nil {
 		v.refused(pid, err)
 		return
@@ -183,7 +184,7 @@ func (v *view) given(inode uint64) bool {
 // instances.
 func (v *view) descriptors(dir string) (held map[int]uint64, err error) {
 	held = map[int]uint64{}
-	fds, err := names(dir + "/fd")
+	fds, err := procfs.Names(dir + "/fd")
 	for _, name := range fds {
 		link, linkErr := os.Readlink(dir + "/fd/" + name)
 		if errors.Is(linkErr, fs.ErrPermission) {
@@ -269,13 +270,4 @@ func readMemory(pid int, address uint64, size int) []byte {
 	b := make([]byte, size)
 	n, _ := f.ReadAt(b, int64(address))
 	return b[:n]
-}
-
-func names(dir string) ([]string, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return f.Readdirnames(-1)
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/procfs"
 )
 
 // TestMain makes the test binary the worker, or the process that looks at it.
@@ -224,7 +226,7 @@ func TestLookLeaks(t *testing.T) {
 	w := start(t, "connection")
 	w.await(t)
 	w.connect(t)
-	count := func() int { fds, _ := names("/proc/self/fd"); return len(fds) }
+	count := func() int { fds, _ := procfs.Names("/proc/self/fd"); return len(fds) }
 	newView(w.Process.Pid, w.sockets).look()
 	before := count()
 	for range 20 {

@@ -21,38 +21,55 @@ const (
 
 // abi is how programs for an architecture call the system.
 type abi struct {
+	arch  string
 	word  int // size of a long, in bytes
 	order binary.ByteOrder
-	calls map[uint64]form // by number
+	waits []wait
+}
+
+// wait is a system call that waits for connections.
+type wait struct {
+	number uint64
+	form   form
 }
 
 // generic has the numbers of every architecture that Linux got in the last years
 // (include/uapi/asm-generic/unistd.h). poll and select are made of ppoll and pselect6 there.
-var generic = abi{8, binary.LittleEndian, map[uint64]form{202: descriptor, 242: descriptor, 73: pollArray, 72: descriptors}}
+var generic = []wait{{202, descriptor}, {242, descriptor}, {73, pollArray}, {72, descriptors}}
 
-// abis has the system calls that wait for connections, by the architecture. A poll that was
-// interrupted (SIGSTOP and SIGCONT) continues as restart_syscall, with the same arguments. 413 and
-// 414 are pselect6_time64 and ppoll_time64. The other multiplexer, ipc, waits for no socket.
-var abis = map[string]abi{
-	"amd64": {8, binary.LittleEndian, map[uint64]form{
-		43: descriptor, 288: descriptor, 7: pollArray, 271: pollArray, 219: pollArray, 23: descriptors, 270: descriptors,
+// abis has the system calls that wait for connections. A poll that was interrupted (SIGSTOP and
+// SIGCONT) continues as restart_syscall, with the same arguments. 413 and 414 are pselect6_time64 and
+// ppoll_time64. The other multiplexer, ipc, waits for no socket.
+var abis = []abi{
+	{"amd64", 8, binary.LittleEndian, []wait{
+		{43, descriptor}, {288, descriptor}, {7, pollArray}, {271, pollArray}, {219, pollArray}, {23, descriptors}, {270, descriptors},
 	}},
-	"386": {4, binary.LittleEndian, map[uint64]form{
-		102: multiplexed, 364: descriptor, 168: pollArray, 309: pollArray, 414: pollArray, 0: pollArray,
-		142: descriptors, 308: descriptors, 413: descriptors,
+	{"386", 4, binary.LittleEndian, []wait{
+		{102, multiplexed}, {364, descriptor}, {168, pollArray}, {309, pollArray}, {414, pollArray}, {0, pollArray},
+		{142, descriptors}, {308, descriptors}, {413, descriptors},
 	}},
-	"arm64": generic, "riscv64": generic, "loong64": generic,
-	"arm": {4, binary.LittleEndian, map[uint64]form{
-		285: descriptor, 366: descriptor, 168: pollArray, 336: pollArray, 414: pollArray, 0: pollArray,
-		142: descriptors, 335: descriptors, 413: descriptors,
+	{"arm64", 8, binary.LittleEndian, generic}, {"riscv64", 8, binary.LittleEndian, generic}, {"loong64", 8, binary.LittleEndian, generic},
+	{"arm", 4, binary.LittleEndian, []wait{
+		{285, descriptor}, {366, descriptor}, {168, pollArray}, {336, pollArray}, {414, pollArray}, {0, pollArray},
+		{142, descriptors}, {335, descriptors}, {413, descriptors},
 	}},
-	"ppc64le": {8, binary.LittleEndian, map[uint64]form{
-		102: multiplexed, 330: descriptor, 344: descriptor, 167: pollArray, 281: pollArray, 0: pollArray,
-		142: descriptors, 280: descriptors,
+	{"ppc64le", 8, binary.LittleEndian, []wait{
+		{102, multiplexed}, {330, descriptor}, {344, descriptor}, {167, pollArray}, {281, pollArray}, {0, pollArray},
+		{142, descriptors}, {280, descriptors},
 	}},
-	"s390x": {8, binary.BigEndian, map[uint64]form{
-		102: multiplexed, 364: descriptor, 168: pollArray, 302: pollArray, 7: pollArray, 142: descriptors, 301: descriptors,
+	{"s390x", 8, binary.BigEndian, []wait{
+		{102, multiplexed}, {364, descriptor}, {168, pollArray}, {302, pollArray}, {7, pollArray}, {142, descriptors}, {301, descriptors},
 	}},
+}
+
+// abiOf returns the ABI of programs for an architecture. ok is false if the numbers are not known.
+func abiOf(arch string) (a abi, ok bool) {
+	for _, a := range abis {
+		if a.arch == arch {
+			return a, true
+		}
+	}
+	return abi{}, false
 }
 
 // A call is a system call in which a thread is blocked.
@@ -95,20 +112,28 @@ func (c call) abi(arch string) (a abi, ok bool) {
 			arch = "arm"
 		}
 	}
-	a, ok = abis[arch]
-	return a, ok
+	return abiOf(arch)
 }
 
 // knownArch reports whether the system calls of this architecture are known.
 func knownArch() bool {
-	_, ok := abis[runtime.GOARCH]
+	_, ok := abiOf(runtime.GOARCH)
 	return ok
+}
+
+func (a abi) formOf(number uint64) form {
+	for _, w := range a.waits {
+		if w.number == number {
+			return w.form
+		}
+	}
+	return notWaiting
 }
 
 // waitsFor returns the descriptors that a call waits for to become readable. read returns memory of
 // the process, nil if it cannot be read.
 func (a abi) waitsFor(c call, read func(address uint64, size int) []byte) (fds []int) {
-	switch a.calls[c.number] {
+	switch a.formOf(c.number) {
 	case descriptor:
 		return []int{int(int32(c.args[0]))}
 	case multiplexed:

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -23,13 +24,12 @@ func Read(dir string) (map[string]string, []error) {
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
 		return variables, nil
 	}
-	entries, err := os.ReadDir(dir)
+	names, err := list(dir)
 	if err != nil {
 		return variables, []error{fmt.Errorf("read envdir: %w", err)}
 	}
 	var errs []error
-	for _, entry := range entries {
-		name := entry.Name()
+	for _, name := range names {
 		if strings.HasPrefix(name, ".") {
 			continue
 		}
@@ -47,6 +47,18 @@ func Read(dir string) (map[string]string, []error) {
 		}
 	}
 	return variables, errs
+}
+
+// list returns the names in a directory, sorted.
+func list(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	slices.Sort(names)
+	return names, err
 }
 
 // maxLine is the longest line, in bytes, that can be a value: execve(2) rejects longer ones

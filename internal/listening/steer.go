@@ -57,15 +57,14 @@ func (s *Sockets) openGroup(p portspec.Port, given *socket.Socket) (*steer.Group
 
 // adoptGroup makes a group of the sockets of workers that were left.
 func adoptGroup(taken []orphan.Taken, report func(pid int)) (*steer.Group, error) {
-	oldestFirst := make([]int, len(taken)) // indexes
-	for i := range oldestFirst {
-		oldestFirst[i] = i
+	oldestFirst := make([]*orphan.Taken, len(taken))
+	for i := range taken {
+		oldestFirst[i] = &taken[i]
 	}
-	slices.SortFunc(oldestFirst, func(a, b int) int { return slices.Compare(taken[a].Generations, taken[b].Generations) })
+	slices.SortFunc(oldestFirst, func(a, b *orphan.Taken) int { return slices.Compare(a.Generations, b.Generations) })
 	var fds []int
 	generations := map[int]int{}
-	for _, i := range oldestFirst {
-		t := taken[i]
+	for _, t := range oldestFirst {
 		fds = append(fds, t.FD)
 		for _, generation := range t.Generations {
 			generations[max(generation, 1)] = t.FD

@@ -411,7 +411,7 @@ func (f *Finder) keep(workers []Worker) {
 			unix.Close(w.Descriptor)
 			continue
 		}
-		f.workers[w.PID] = w
+		f.workers[w.PID] = &w
 	}
 }
 

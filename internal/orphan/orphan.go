@@ -39,7 +39,7 @@ type Finder struct {
 	Pause func(time.Duration) error
 
 	status  leftStatus
-	workers map[int]Worker
+	workers map[int]*Worker
 	near    snapshot // for Adopt, nil until it is needed
 }
 
@@ -51,7 +51,7 @@ func NewFinder(statusFile string) *Finder {
 		time.Sleep(d)
 		return nil
 	}
-	return &Finder{Pause: pause, status: readStatus(statusFile), workers: map[int]Worker{}}
+	return &Finder{Pause: pause, status: readStatus(statusFile), workers: map[int]*Worker{}}
 }
 
 // ErrNone means that no worker of a superdaemon that is gone holds the socket, or that another
@@ -104,11 +104,11 @@ func (e *ForbiddenError) Unwrap() error { return e.Err }
 // Workers returns the workers found since the last call, oldest first. The caller has to close
 // their descriptors.
 func (f *Finder) Workers() (list []Worker) {
-	byGeneration := func(a, b int) int {
-		return cmp.Or(cmp.Compare(f.workers[a].Generation, f.workers[b].Generation), cmp.Compare(a, b))
+	oldestFirst := func(a, b *Worker) int {
+		return cmp.Or(cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.PID, b.PID))
 	}
-	for _, pid := range slices.SortedFunc(maps.Keys(f.workers), byGeneration) {
-		list = append(list, f.workers[pid])
+	for _, w := range slices.SortedFunc(maps.Values(f.workers), oldestFirst) {
+		list = append(list, *w)
 	}
 	clear(f.workers)
 	return list

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	proc "github.com/start-server/start-server/internal/process"
+	"github.com/start-server/start-server/internal/procfs"
 )
 
 // A process is the description of a process in /proc.
@@ -46,12 +47,7 @@ func procFile(pid int, name string) string { return "/proc/" + strconv.Itoa(pid)
 // read.
 func readSockets(directory string) (sockets map[uint64]int, hidden bool) {
 	sockets = map[uint64]int{}
-	dir, err := os.Open(directory)
-	if err != nil {
-		return sockets, true
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
+	names, err := procfs.Names(directory)
 	hidden = err != nil && len(names) == 0
 	var buf [64]byte
 	for _, name := range names {
@@ -118,12 +114,7 @@ type snapshot map[int]*process
 // takeSnapshot reads /proc. It leaves out this process.
 func takeSnapshot() snapshot {
 	all := snapshot{}
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return all
-	}
-	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
+	names, _ := procfs.Names("/proc")
 	for _, name := range names {
 		pid, err := strconv.Atoi(name)
 		if err != nil || pid == os.Getpid() {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/procfs"
 )
 
 // proveOpen returns an error unless the process with this pid in this pid namespace has the file of
@@ -37,15 +39,15 @@ func hasOpen(pid, descriptor int) (bool, error) {
 		return false, err
 	}
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
-	links, err := os.ReadDir(dir)
+	links, err := procfs.Names(dir)
 	if err != nil {
 		return false, err
 	}
 	for _, link := range links {
-		if pid == os.Getpid() && link.Name() == strconv.Itoa(descriptor) {
+		if pid == os.Getpid() && link == strconv.Itoa(descriptor) {
 			continue
 		}
-		if unix.Stat(dir+"/"+link.Name(), &got) == nil && got.Dev == want.Dev && got.Ino == want.Ino {
+		if unix.Stat(dir+"/"+link, &got) == nil && got.Dev == want.Dev && got.Ino == want.Ino {
 			return true, nil
 		}
 	}

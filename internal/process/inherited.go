@@ -1,11 +1,12 @@
 package process
 
 import (
-	"os"
 	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/procfs"
 )
 
 // Inherited returns the descriptors above 2 that this process inherited and that its children
@@ -26,7 +27,7 @@ func Inherited() []int {
 // openDescriptors returns the open descriptors, and possibly others.
 func openDescriptors() []int {
 	var fds []int
-	if names, err := readNames("/proc/self/fd"); err == nil {
+	if names, err := procfs.Names("/proc/self/fd"); err == nil {
 		for _, name := range names {
 			if fd, err := strconv.Atoi(name); err == nil {
 				fds = append(fds, fd)
@@ -39,15 +40,6 @@ func openDescriptors() []int {
 		fds = append(fds, fd)
 	}
 	return fds
-}
-
-func readNames(dir string) ([]string, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return f.Readdirnames(-1)
 }
 
 // Reserve makes room for count more descriptors at once. A table of more than 256 grows by

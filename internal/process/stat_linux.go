@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/procfs"
 )
 
 // Stat is what proc_pid_stat(5) shows of a process.
@@ -80,9 +82,9 @@ func runningThread(pid int) int {
 
 // threads returns the threads of a process.
 func threads(pid int) (list []int) {
-	entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	for _, e := range entries {
-		if thread, err := strconv.Atoi(e.Name()); err == nil {
+	names, _ := procfs.Names(fmt.Sprintf("/proc/%d/task", pid))
+	for _, name := range names {
+		if thread, err := strconv.Atoi(name); err == nil {
 			list = append(list, thread)
 		}
 	}

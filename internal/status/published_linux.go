@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/start-server/start-server/internal/procfs"
 )
 
 // publishedName is the name of the file in memory, and publishedLink what /proc/PID/fd shows of it.
@@ -62,16 +64,16 @@ var ErrNotPublished = errors.New("it publishes none: it is not up yet, or Perl's
 // ReadPublished reads the Report that a process has published.
 func ReadPublished(pid int) (Report, error) {
 	dir := fmt.Sprintf("/proc/%d/fd/", pid)
-	links, err := os.ReadDir(dir)
+	links, err := procfs.Names(dir)
 	if err != nil {
 		return Report{}, err
 	}
 	for _, link := range links {
-		if target, _ := os.Readlink(dir + link.Name()); target != publishedLink {
+		if target, _ := os.Readlink(dir + link); target != publishedLink {
 			continue
 		}
 		// After an error: it is the file that Write is writing, and the one before is there as well.
-		if r, err := readDescriptor(dir + link.Name()); err == nil && r.Superdaemon.PID == pid {
+		if r, err := readDescriptor(dir + link); err == nil && r.Superdaemon.PID == pid {
 			return r, nil
 		}
 	}

@@ -1,7 +1,6 @@
 package steer
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -33,8 +32,7 @@ func filter(places map[int]int, newest int) []instruction {
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
 		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0xffffff},
 	}
-	newestFirst := func(a, b int) int { return cmp.Compare(b, a) } // of those with the same prefix
-	for _, generation := range slices.SortedFunc(maps.Keys(places), newestFirst) {
+	for _, generation := range slices.Backward(slices.Sorted(maps.Keys(places))) { // of those with the same prefix, the newest
 		p := Prefix(generation)
 		prefix := uint32(p[0])<<16 | uint32(p[1])<<8 | uint32(p[2])
 		program = append(program,
