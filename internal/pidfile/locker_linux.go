@@ -63,7 +63,7 @@ func locker(fd int) int {
 	if err != nil || unix.Fstat(fd, &st) != nil {
 		return 0
 	}
-	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(uint64(st.Dev)), unix.Minor(uint64(st.Dev)), st.Ino)
 	return findLocker(string(locks), file)
 }
 
