@@ -151,8 +151,9 @@ func (d *superdaemon) swap(ports []string, between time.Duration) (total load.Re
 	}
 	for n := range *hupsFlag {
 		over := time.After(between)
-		d.signal("HUP")
+		done := d.insist("HUP")
 		d.waitStatus(fmt.Sprintf(`^%d:\d+\n$`, n+2))
+		done()
 		<-over
 	}
 	stop()

@@ -78,9 +78,20 @@ func (d *superdaemon) signal(name string) {
 	}
 }
 
+// insist sends a signal, and under the original once more if done is not called in ten seconds: when
+// one arrives just before it waits, it acts on it only when something else happens.
+func (d *superdaemon) insist(name string) (done func()) {
+	d.signal(name)
+	if d.binDir != original {
+		return func() {}
+	}
+	again := time.AfterFunc(10*time.Second, func() { d.signal(name) })
+	return func() { again.Stop() }
+}
+
 // stop sends TERM and waits for exit status 0.
 func (d *superdaemon) stop() {
-	d.signal("TERM")
+	defer d.insist("TERM")()
 	d.waitExit()
 }
 
