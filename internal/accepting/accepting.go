@@ -24,8 +24,9 @@ type Report struct {
 }
 
 // pause returns the time between two looks, elapsed after the first one and if the last one took
-// cost: a switch to the worker is late by at most 2 % of the time that it takes to start.
+// cost: a switch to the worker is late by at most 2 % of the time that it takes to start, and a busy
+// machine makes looks slow, not rare.
 func pause(elapsed, cost time.Duration) time.Duration {
-	const atLeast, atMost = 10 * time.Millisecond, 250 * time.Millisecond
-	return max(min(max(elapsed/50, atLeast), atMost), cost)
+	const atLeast, atMost, mostForCost = 10 * time.Millisecond, 250 * time.Millisecond, time.Second
+	return max(min(max(elapsed/50, atLeast), atMost), min(cost, mostForCost))
 }

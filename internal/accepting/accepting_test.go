@@ -15,6 +15,7 @@ func TestPause(t *testing.T) {
 		{3 * time.Second, 0, 60 * time.Millisecond},
 		{time.Minute, 0, 250 * time.Millisecond},
 		{0, time.Second, time.Second},
+		{0, time.Minute, time.Second},
 	} {
 		if got := pause(test.elapsed, test.cost); got != test.want {
 			t.Errorf("pause(%v, %v) = %v, want %v", test.elapsed, test.cost, got, test.want)

@@ -22,8 +22,8 @@ import (
 // reported: one that changes its user between fork and execve is visible again.
 const patience = 500 * time.Millisecond
 
-// Watch looks at a worker until it waits for connections on each socket, cannot be seen, is gone or
-// stop is closed. It calls report each time that there is something new; after one without Missing
+// Watch looks at a worker until it waits for connections on each socket, cannot be seen or stop is
+// closed: its parent knows better than /proc when it has ended. It calls report each time that there is something new; after one without Missing
 // it returns. It waits on a socket if it, or a process below it, has this socket, and a thread of it
 // is blocked in accept, poll or select for it, or has it in an epoll instance, or holds a connection
 // that was accepted from it. Not seen: accept by io_uring.
@@ -31,13 +31,10 @@ func Watch(stop <-chan struct{}, pid int, sockets []Socket, report func(Report))
 	v := newView(pid, sockets)
 	began, missing := time.Now(), len(sockets)+1
 	var unseenSince time.Time
-	for wasGone := false; ; {
+	for {
 		at := time.Now()
-		gone, unseen := v.look()
+		unseen := v.look()
 		switch {
-		case gone && wasGone: // once may be the moment of an execve(2) by another thread than the first
-			return
-		case gone:
 		case len(v.missing) == 0:
 			report(Report{})
 			return
@@ -49,7 +46,6 @@ func Watch(stop <-chan struct{}, pid int, sockets []Socket, report func(Report))
 			report(Report{Unseen: unseen.Error()})
 			return
 		}
-		wasGone = gone
 		if len(v.missing) < missing {
 			missing = len(v.missing)
 			report(Report{Missing: v.missingKeys()})
@@ -85,22 +81,21 @@ func newView(pid int, sockets []Socket) *view {
 	return v
 }
 
-// look looks at the worker once. gone means that it has ended, unseen why something of it could not
-// be seen.
-func (v *view) look() (gone bool, unseen error) {
+// look looks at the worker once. unseen is why something of it could not be seen.
+func (v *view) look() (unseen error) {
 	v.unseen = nil
 	clear(v.connections)
 	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
-		return false, errors.New("/proc is not that of this PID namespace")
+		return errors.New("/proc is not that of this PID namespace")
 	}
 	if !knownArch() {
-		return false, fmt.Errorf("the system calls of %s are not known", runtime.GOARCH)
+		return fmt.Errorf("the system calls of %s are not known", runtime.GOARCH)
 	}
 	v.tree(v.pid)
 	if len(v.connections) > 0 {
 		v.findAccepted()
 	}
-	return hasEnded(v.pid), v.unseen
+	return v.unseen
 }
 
 // hasEnded reports whether a process has ended, or is about to.
