@@ -23,10 +23,10 @@ import (
 const patience = 500 * time.Millisecond
 
 // Watch looks at a worker until it waits for connections on each socket, cannot be seen or stop is
-// closed: its parent knows better than /proc when it has ended. It calls report each time that there is something new; after one without Missing
-// it returns. It waits on a socket if it, or a process below it, has this socket, and a thread of it
-// is blocked in accept, poll or select for it, or has it in an epoll instance, or holds a connection
-// that was accepted from it. Not seen: accept by io_uring.
+// closed: its parent knows better than /proc when it has ended. It calls report each time that there
+// is something new; after one without Missing it returns. It waits on a socket if it, or a process
+// below it, has this socket, and a thread of it is blocked in accept, poll or select for it, or has it
+// in an epoll instance, or holds a connection that was accepted from it. Not seen: accept by io_uring.
 func Watch(stop <-chan struct{}, pid int, sockets []Socket, report func(Report)) {
 	v := newView(pid, sockets)
 	began, missing := time.Now(), len(sockets)+1
